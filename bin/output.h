@@ -1,0 +1,48 @@
+/*
+ * output.h - messages out of shared memory in few large writes.
+ *
+ * Messages that lie side by side in a chunk, with the delimiter that they
+ * had when they came in, leave as one piece, uncopied; small ones are
+ * gathered in a buffer.
+ */
+#ifndef ZCP_OUTPUT_H
+#define ZCP_OUTPUT_H
+
+#include <sys/uio.h>
+
+#include "framing.h"
+#include "zcp.h"
+
+enum { OUTPUT_PIECES = 256, OUTPUT_HELD = 32, OUTPUT_SMALL = 65536 };
+
+struct output {
+	int fd;
+	struct framing framing;
+	bool by_line;			/* a terminal: flush each message */
+	struct iovec piece[OUTPUT_PIECES];
+	unsigned pieces;
+	struct held {
+		zcp_sub *sub;
+		zcp_msg msg;
+	} held[OUTPUT_HELD];		/* released once they are written */
+	unsigned helds;
+	int run;			/* held[] that the last piece lies in, or -1 */
+	bool owed;			/* the last message's delimiter */
+	int32_t last_link, last_hold;	/* of the last message */
+	char small[OUTPUT_SMALL];
+	size_t used;
+};
+
+void output_init(struct output *o, int fd, const struct framing *framing);
+
+/* Where the next message is to be taken into. */
+zcp_msg *output_place(struct output *o);
+
+/* Adds that message, taken from `sub` (NULL: it needs no release).  0, or -1
+ * with errno when it had to write and could not. */
+int output_add(struct output *o, zcp_sub *sub);
+
+/* Writes what was added, and releases. */
+int output_flush(struct output *o);
+
+#endif

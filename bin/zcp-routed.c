@@ -1,0 +1,395 @@
+/* zcp-routed - the route daemon. */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "atomics.h"
+#include "cli.h"
+#include "clock.h"
+#include "control.h"
+#include "error.h"
+#include "log.h"
+#include "routed/routed.h"
+#include "topic.h"
+#include "zcp.h"
+
+static int foreground, dry_run, status_wanted, stop_wanted, no_waitv;
+static char **pool_texts;
+static char *heartbeat_text, *on_stall_text, *fences_text, *level_text;
+static int max_participants, max_topics, max_ports, max_links;
+
+static struct poptOption options[] = {
+	{ "foreground", 'f', POPT_ARG_NONE, &foreground, 0,
+	    "stay in the foreground, one line on stdout when ready", NULL },
+	{ "dry-run", '\0', POPT_ARG_NONE, &dry_run, 0,
+	    "create and verify the segments, print their sizes, remove them",
+	    NULL },
+	{ "status", '\0', POPT_ARG_NONE, &status_wanted, 0,
+	    "print the running daemon's status", NULL },
+	{ "stop", '\0', POPT_ARG_NONE, &stop_wanted, 0,
+	    "end the running daemon and wait until it has ended", NULL },
+	{ "pool", 'p', POPT_ARG_ARGV, &pool_texts, 0, "COUNT chunks of SIZE "
+	    "bytes (repeatable; default 128:100 1K:50 4K:20 64K:32)",
+	    "SIZE:COUNT" },
+	{ "heartbeat", '\0', POPT_ARG_STRING, &heartbeat_text, 0,
+	    "participants' heartbeat period (default 1s); silent for three, "
+	    "they are stalled", "TIME" },
+	{ "on-stall", '\0', POPT_ARG_STRING, &on_stall_text, 0,
+	    "demote (default): do not wait for a stalled reader; wait; kill",
+	    "WHAT" },
+	{ "fences", '\0', POPT_ARG_STRING, &fences_text, 0,
+	    "asymmetric (default, membarrier) or symmetric", "HOW" },
+	{ "no-waitv", '\0', POPT_ARG_NONE, &no_waitv, 0,
+	    "do without futex_waitv, as on old kernels", NULL },
+	{ "max-participants", '\0', POPT_ARG_INT, &max_participants, 0,
+	    "processes attached at once (default 256)", "N" },
+	{ "max-topics", '\0', POPT_ARG_INT, &max_topics, 0,
+	    "topics and patterns (default 1024)", "N" },
+	{ "max-ports", '\0', POPT_ARG_INT, &max_ports, 0,
+	    "publishers and subscriptions (default 2048)", "N" },
+	{ "max-links", '\0', POPT_ARG_INT, &max_links, 0,
+	    "entries in the lists of who reads whom (default 16384)", "N" },
+	{ "log-level", '\0', POPT_ARG_STRING, &level_text, 0,
+	    "error, warn, info (default) or debug", "LEVEL" },
+	CLI_COMMON,
+	POPT_AUTOHELP
+	POPT_TABLEEND
+};
+
+/* ---- settings -------------------------------------------------------------------- */
+
+static int by_size(const void *a, const void *b)
+{
+	const struct pool_setting *x = a, *y = b;
+
+	return (x->chunk_size > y->chunk_size) - (x->chunk_size < y->chunk_size);
+}
+
+static int read_pool(const char *text, struct pool_setting *pool)
+{
+	const char *colon = strchr(text, ':');
+	char size_text[32];
+	uint64_t size, n;
+
+	if (colon == NULL || (size_t)(colon - text) >= sizeof(size_text))
+		return cli_usage("--pool %s: not SIZE:COUNT", text);
+	snprintf(size_text, sizeof(size_text), "%.*s", (int)(colon - text),
+	    text);
+	if (!cli_size(size_text, &size) || size == 0 ||
+	    size > UINT32_MAX - CACHE_LINE)
+		return cli_usage("--pool %s: '%s' is not a size up to 4G",
+		    text, size_text);
+	if (!cli_size(colon + 1, &n) || n == 0 ||
+	    n >= 1u << CHUNK_INDEX_BITS)
+		return cli_usage("--pool %s: '%s' is not a count up to %u",
+		    text, colon + 1, (1u << CHUNK_INDEX_BITS) - 1);
+	pool->chunk_size = (uint32_t)((size + CACHE_LINE - 1) / CACHE_LINE *
+	    CACHE_LINE);
+	pool->count = (uint32_t)n;
+	return CLI_OK;
+}
+
+static int read_pools(struct settings *s)
+{
+	int status;
+
+	if (pool_texts == NULL)
+		return CLI_OK;
+	s->pools = 0;
+	for (char **text = pool_texts; *text != NULL; text++) {
+		if (s->pools == MAX_POOLS)
+			return cli_usage("--pool %s: more than %d pools", *text,
+			    MAX_POOLS);
+		if ((status = read_pool(*text, &s->pool[s->pools++])) != CLI_OK)
+			return status;
+	}
+	qsort(s->pool, s->pools, sizeof(s->pool[0]), by_size);
+	for (uint32_t i = 1; i < s->pools; i++)
+		if (s->pool[i].chunk_size == s->pool[i - 1].chunk_size)
+			return cli_usage("--pool: two pools of %u bytes",
+			    s->pool[i].chunk_size);
+	return CLI_OK;
+}
+
+static int read_limit(const char *name, int given, uint32_t most, uint32_t *out)
+{
+	if (given == 0)
+		return CLI_OK;
+	if (given < 0 || (uint32_t)given > most)
+		return cli_usage("--%s %d: not a number from 1 to %u", name,
+		    given, most);
+	*out = (uint32_t)given;
+	return CLI_OK;
+}
+
+static int read_words(struct settings *s)
+{
+	int64_t period;
+
+	if (heartbeat_text != NULL) {
+		if (!cli_time(heartbeat_text, &period) ||
+		    period < 10 * NS_PER_MS)
+			return cli_usage("--heartbeat %s: not a time of 10ms "
+			    "or more", heartbeat_text);
+		s->heartbeat = (uint64_t)period;
+	}
+	if (on_stall_text != NULL) {
+		if (strcmp(on_stall_text, "demote") == 0)
+			s->on_stall = STALL_DEMOTE;
+		else if (strcmp(on_stall_text, "wait") == 0)
+			s->on_stall = STALL_WAIT;
+		else if (strcmp(on_stall_text, "kill") == 0)
+			s->on_stall = STALL_KILL;
+		else
+			return cli_usage("--on-stall %s: not demote, wait or "
+			    "kill", on_stall_text);
+	}
+	if (fences_text != NULL) {
+		if (strcmp(fences_text, "symmetric") != 0 &&
+		    strcmp(fences_text, "asymmetric") != 0)
+			return cli_usage("--fences %s: not asymmetric or "
+			    "symmetric", fences_text);
+		s->symmetric = fences_text[0] == 's';
+	}
+	if (level_text != NULL && !log_level_parse(level_text, &log_threshold))
+		return cli_usage("--log-level %s: not error, warn, info or "
+		    "debug", level_text);
+	return CLI_OK;
+}
+
+static int read_settings(struct settings *s)
+{
+	const char *from_environment = getenv("ZCP_DOMAIN");
+	int status;
+
+	*s = settings_default();
+	if (cli.domain != NULL)
+		s->domain = cli.domain;
+	else if (from_environment != NULL && *from_environment)
+		s->domain = from_environment;
+	if (!name_valid(s->domain))
+		return cli_usage("domain '%s': a name has 1 to 63 of A-Z a-z "
+		    "0-9 . _ -", s->domain);
+	s->no_waitv = no_waitv;
+	if (cli.quiet)
+		log_threshold = LOG_LEVEL_ERROR;
+	if (cli.verbose)
+		log_threshold = LOG_LEVEL_DEBUG;
+	if ((status = read_pools(s)) != CLI_OK ||
+	    (status = read_words(s)) != CLI_OK ||
+	    (status = read_limit("max-participants", max_participants, 65535,
+	    &s->max_participants)) != CLI_OK ||
+	    (status = read_limit("max-topics", max_topics, 1 << 20,
+	    &s->max_topics)) != CLI_OK ||
+	    (status = read_limit("max-ports", max_ports,
+	    (1 << LINK_PORT_BITS) - 1, &s->max_ports)) != CLI_OK ||
+	    (status = read_limit("max-links", max_links, 1 << 26,
+	    &s->max_links)) != CLI_OK)
+		return status;
+	/* Old kernels, and some sandboxes, refuse membarrier. */
+	if (!s->symmetric && fence_register() < 0) {
+		log_warn("membarrier is refused: symmetric fences are used");
+		s->symmetric = true;
+	}
+	return CLI_OK;
+}
+
+/* ---- what a person asks of a daemon ------------------------------------------------- */
+
+static uint64_t committed(const char *path)
+{
+	struct stat st;
+
+	return stat(path, &st) < 0 ? 0 : (uint64_t)st.st_blocks * 512;
+}
+
+static int try_out(struct settings *s)
+{
+	static const char *const parts[] = { "mgmt", "bell", "pool", "data" };
+	char name[DOMAIN_NAME + 1], path[SEGMENT_PATH];
+	uint64_t total = 0;
+	struct domain d;
+	int rc;
+
+	snprintf(name, sizeof(name), "%.40s.dry.%d", s->domain, (int)getpid());
+	s->domain = name;
+	if ((rc = domain_create(s)) < 0)
+		return cli_failed(rc);
+	if ((rc = domain_attach(&d, name, geteuid(), true)) == 0)
+		rc = domain_map_words(&d);
+	if (rc == 0)
+		rc = domain_map_read(&d);
+	for (int i = 0; rc == 0 && i < 4; i++) {
+		struct stat st;
+
+		segment_path(path, geteuid(), name, parts[i]);
+		if (stat(path, &st) == 0)
+			printf("%s: reserves %" PRIu64 " bytes, commits %"
+			    PRIu64 "\n", parts[i], (uint64_t)st.st_size,
+			    committed(path));
+		total += committed(path);
+	}
+	if (rc == 0)
+		printf("a participant: reserves %" PRIu64 " bytes, commits %d "
+		    "and its ports\n", MEMBER_WINDOW, MEMBER_FIRST);
+	if (rc == 0)
+		printf("in all: commits %" PRIu64 " bytes\n", total);
+	domain_detach(&d);
+	domain_remove(geteuid(), name);
+	return rc < 0 ? cli_failed(rc) : CLI_OK;
+}
+
+static int print_status(const struct settings *s)
+{
+	static char reply[CONTROL_REPLY];
+	char request[64] = "STATUS";
+	char *more;
+	int rc;
+
+	do {
+		rc = control_call(s->domain, request, reply, sizeof(reply),
+		    deadline_after(2 * NS_PER_S), NULL);
+		if (rc < 0)
+			return cli_failed(rc);
+		/* The last line, alone: there is more. */
+		more = strncmp(reply, "MORE:", 5) == 0 ? reply :
+		    strstr(reply, "\nMORE:");
+		if (more != NULL) {
+			if (*more == '\n')
+				*more++ = '\0';
+			snprintf(request, sizeof(request), "STATUS:%lu",
+			    strtoul(more + 5, NULL, 10));
+			puts(reply);
+		} else
+			fputs(reply, stdout);
+	} while (more != NULL);
+	return CLI_OK;
+}
+
+static int stop_daemon(const struct settings *s)
+{
+	const struct timespec pause = { 0, 10 * NS_PER_MS };
+	uint64_t deadline = deadline_after(10 * NS_PER_S);
+	pid_t pid, now;
+	int rc;
+
+	if ((rc = routed_pid(s->domain, &pid)) < 0)
+		return cli_failed(rc);
+	if (pid == 0) {
+		cli_error("no route daemon runs for domain %s", s->domain);
+		return CLI_NO_DAEMON;
+	}
+	if (kill(pid, SIGTERM) < 0) {
+		cli_error("cannot stop the route daemon of domain %s (pid %d): "
+		    "%s", s->domain, (int)pid, strerror(errno));
+		return errno == EPERM ? CLI_PERMISSION : CLI_ERROR;
+	}
+	while (routed_pid(s->domain, &now) == 0 && now == pid) {
+		if (clock_ns() > deadline) {
+			cli_error("the route daemon of domain %s (pid %d) does "
+			    "not end", s->domain, (int)pid);
+			return CLI_TIMEOUT;
+		}
+		nanosleep(&pause, NULL);
+	}
+	return CLI_OK;
+}
+
+/* ---- running ----------------------------------------------------------------------------- */
+
+static int ready_pipe = -1;
+
+static void say_ready(const struct routed *r)
+{
+	if (ready_pipe >= 0) {
+		if (write(ready_pipe, "", 1) < 0)
+			log_warn("nobody waits for this daemon to be ready");
+		close(ready_pipe);
+		ready_pipe = -1;
+	} else if (!cli.quiet) {
+		printf("zcp-routed: domain %s ready (pid %d, %s)\n",
+		    r->d.name, (int)getpid(), r->path);
+		fflush(stdout);
+	}
+}
+
+static int serve(const struct settings *s)
+{
+	static struct routed r;
+	int rc = routed_run(&r, s, say_ready);
+
+	return rc < 0 ? cli_failed(rc) : CLI_OK;
+}
+
+static void leave_terminal(void)
+{
+	int null = open("/dev/null", O_RDWR);
+
+	setsid();
+	if (chdir("/") < 0 || null < 0)
+		return;
+	dup2(null, STDIN_FILENO);
+	dup2(null, STDOUT_FILENO);
+	if (null > STDERR_FILENO)
+		close(null);
+}
+
+/* The parent returns when the child serves, or with its status. */
+static int serve_in_background(const struct settings *s)
+{
+	int ends[2], wait_status = 0;
+	char byte;
+	pid_t pid;
+
+	if (pipe2(ends, O_CLOEXEC) < 0 || (pid = fork()) < 0) {
+		cli_error("cannot start in the background: %s",
+		    strerror(errno));
+		return CLI_ERROR;
+	}
+	if (pid == 0) {
+		int status;
+
+		close(ends[0]);
+		ready_pipe = ends[1];
+		leave_terminal();
+		status = serve(s);
+		_exit(status);
+	}
+	close(ends[1]);
+	if (read(ends[0], &byte, 1) == 1)
+		return CLI_OK;
+	while (waitpid(pid, &wait_status, 0) < 0 && errno == EINTR)
+		;
+	return WIFEXITED(wait_status) ? WEXITSTATUS(wait_status) : CLI_ERROR;
+}
+
+static int run(const char *const *operands)
+{
+	struct settings settings;
+	int status;
+
+	if (operands[0] != NULL)
+		return cli_usage("unexpected operand '%s'", operands[0]);
+	if ((status = read_settings(&settings)) != CLI_OK)
+		return status;
+	if (status_wanted)
+		return print_status(&settings);
+	if (stop_wanted)
+		return stop_daemon(&settings);
+	if (dry_run)
+		return try_out(&settings);
+	return foreground ? serve(&settings) : serve_in_background(&settings);
+}
+
+int main(int argc, const char **argv)
+{
+	return cli_main(argc, argv, options, "", run);
+}

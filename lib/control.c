@@ -1,0 +1,237 @@
+#include "control.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "clock.h"
+#include "error.h"
+
+#define SYSTEM_DIR "/run/zcp"
+enum { ATTEMPT_MS = 500, RETRY_MS = 20, PATH_SIZE = 108 };
+_Static_assert(PATH_SIZE == sizeof(((struct sockaddr_un *)0)->sun_path),
+    "paths are sockets' paths");
+
+/* ---- where ------------------------------------------------------------------ */
+
+static int make_path(char path[PATH_SIZE], const char *dir,
+    const char *domain, const char *suffix)
+{
+	if (snprintf(path, PATH_SIZE, "%s/%s.%s", dir, domain, suffix) >=
+	    PATH_SIZE)
+		return error_set(ZCP_E_ARG, "runtime directory '%s' is too "
+		    "long for a socket's path (%d bytes)", dir, PATH_SIZE);
+	return 0;
+}
+
+static void user_dir(char dir[PATH_SIZE])
+{
+	const char *fixed = getenv("ZCP_RUNTIME_DIR");
+	const char *xdg = getenv("XDG_RUNTIME_DIR");
+
+	if (fixed != NULL && *fixed)
+		snprintf(dir, PATH_SIZE, "%s", fixed);
+	else if (xdg != NULL && *xdg)
+		snprintf(dir, PATH_SIZE, "%s/zcp", xdg);
+	else
+		snprintf(dir, PATH_SIZE, "/tmp/zcp-%u", (unsigned)geteuid());
+}
+
+static int check_dir(const char *dir)
+{
+	struct stat st;
+
+	if (lstat(dir, &st) < 0)
+		return error_sys("runtime directory %s", dir);
+	if (!S_ISDIR(st.st_mode))
+		return error_set(ZCP_E_PERM,
+		    "runtime directory %s is not a directory", dir);
+	/* A directory that others may write to could hold anybody's socket. */
+	if (getenv("ZCP_RUNTIME_DIR") == NULL &&
+	    (st.st_uid != geteuid() || (st.st_mode & 0022)))
+		return error_set(ZCP_E_PERM, "runtime directory %s belongs to "
+		    "uid %u with mode %03o, not to this user alone: refused",
+		    dir, (unsigned)st.st_uid, (unsigned)st.st_mode & 0777);
+	return 0;
+}
+
+int control_path(char path[PATH_SIZE], const char *domain,
+    const char *suffix, int make)
+{
+	char dir[PATH_SIZE];
+	int rc;
+
+	user_dir(dir);
+	if (make && mkdir(dir, 0700) < 0 && errno != EEXIST)
+		return error_sys("cannot make runtime directory %s", dir);
+	if ((rc = check_dir(dir)) < 0)
+		return rc;
+	return make_path(path, dir, domain, suffix);
+}
+
+uint64_t control_nonce(void)
+{
+	uint64_t nonce = 0;
+
+	while (nonce == 0)
+		if (getrandom(&nonce, sizeof(nonce), 0) !=
+		    (ssize_t)sizeof(nonce))
+			nonce = clock_ns() ^ (uint64_t)getpid() << 40;
+	return nonce;
+}
+
+/* ---- one attempt --------------------------------------------------------------- */
+
+/* A socket of its own for each attempt: a late reply to an earlier one
+ * cannot be taken for the answer to this. */
+static int client_socket(void)
+{
+	struct sockaddr_un self = { .sun_family = AF_UNIX };
+	int on = 1, fd;
+
+	fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return error_sys("cannot make a socket");
+	if (setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &on, sizeof(on)) < 0 ||
+	    bind(fd, (struct sockaddr *)&self, sizeof(sa_family_t)) < 0) {
+		int rc = error_sys("cannot bind a socket");
+
+		close(fd);
+		return rc;
+	}
+	return fd;
+}
+
+static int send_to(int fd, const char *path, const char *request)
+{
+	struct sockaddr_un to = { .sun_family = AF_UNIX };
+
+	strcpy(to.sun_path, path);
+	return sendto(fd, request, strlen(request), MSG_NOSIGNAL,
+	    (struct sockaddr *)&to, sizeof(to)) < 0 ? -1 : 0;
+}
+
+/* Tries the user's directory, then the system's; < 0 with errno. */
+static int send_request(int fd, const char *domain, const char *request)
+{
+	char path[PATH_SIZE];
+	int cause = ENOENT;
+
+	if (control_path(path, domain, "sock", 0) == 0) {
+		if (send_to(fd, path, request) == 0)
+			return 0;
+		cause = errno;
+	}
+	if (getenv("ZCP_RUNTIME_DIR") == NULL &&
+	    make_path(path, SYSTEM_DIR, domain, "sock") == 0) {
+		if (send_to(fd, path, request) == 0)
+			return 0;
+		if (errno != ENOENT)
+			cause = errno;
+	}
+	errno = cause;
+	return -1;
+}
+
+static int receive(int fd, char *reply, size_t size, uid_t *uid)
+{
+	union {
+		char bytes[CMSG_SPACE(sizeof(struct ucred))];
+		struct cmsghdr align;
+	} control;
+	struct iovec iov = { reply, size - 1 };
+	struct msghdr msg = {
+		.msg_iov = &iov, .msg_iovlen = 1,
+		.msg_control = control.bytes,
+		.msg_controllen = sizeof(control.bytes),
+	};
+	ssize_t n = recvmsg(fd, &msg, MSG_CMSG_CLOEXEC);
+
+	if (n < 0)
+		return -1;
+	reply[n] = '\0';
+	for (struct cmsghdr *c = CMSG_FIRSTHDR(&msg); c != NULL;
+	    c = CMSG_NXTHDR(&msg, c))
+		if (c->cmsg_level == SOL_SOCKET &&
+		    c->cmsg_type == SCM_CREDENTIALS && uid != NULL) {
+			struct ucred cred;
+
+			memcpy(&cred, CMSG_DATA(c), sizeof(cred));
+			*uid = cred.uid;
+		}
+	return (int)n;
+}
+
+/* Reply length; 0: nothing came, try again; < 0: give up. */
+static int attempt(const char *domain, const char *request, char *reply,
+    size_t size, uint64_t deadline, uid_t *uid)
+{
+	int fd = client_socket(), n = 0, wait, ready;
+	struct pollfd p;
+
+	if (fd < 0)
+		return fd;
+	if (send_request(fd, domain, request) < 0) {
+		/* A daemon that starts or restarts, or whose queue is full. */
+		if (errno != ENOENT && errno != ECONNREFUSED &&
+		    errno != EAGAIN && errno != ENOTDIR) {
+			n = error_sys("cannot send to the route daemon of "
+			    "domain %s", domain);
+			goto out;
+		}
+		wait = RETRY_MS;
+	} else
+		wait = ATTEMPT_MS;
+	p = (struct pollfd){ .fd = fd, .events = POLLIN };
+	ready = poll(&p, 1, (int)(deadline_left(deadline,
+	    (uint64_t)wait * NS_PER_MS) / NS_PER_MS));
+	if (ready < 0 && errno == EINTR)
+		n = error_set(ZCP_E_INTR, "interrupted by a signal");
+	else if (ready > 0 && (n = receive(fd, reply, size, uid)) < 0)
+		n = 0;
+out:
+	close(fd);
+	return n;
+}
+
+int control_call(const char *domain, const char *request, char *reply,
+    size_t size, uint64_t deadline, uid_t *uid)
+{
+	int n;
+
+	do {
+		n = attempt(domain, request, reply, size, deadline, uid);
+		if (n < 0)
+			return n;
+		if (n > 0 && strncmp(reply, "ERROR: ", 7) == 0)
+			return error_set(ZCP_E_REFUSED, "%s", reply + 7);
+		if (n > 0)
+			return n;
+	} while (clock_ns() < deadline);
+	return error_set(ZCP_E_NODAEMON, "no route daemon answers for domain "
+	    "%s (start one: zcp-routed -d %s)", domain, domain);
+}
+
+void control_farewell(const char *domain, const char *request)
+{
+	char reply[256];
+
+	attempt(domain, request, reply, sizeof(reply),
+	    deadline_after(ATTEMPT_MS * NS_PER_MS), NULL);
+}
+
+void control_hint(const char *domain, const char *request)
+{
+	int fd = client_socket();
+
+	if (fd < 0)
+		return;
+	send_request(fd, domain, request);
+	close(fd);
+}

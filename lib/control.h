@@ -1,0 +1,43 @@
+/* control.h - the client's end of the control protocol, zcp-protocol(5). */
+#ifndef ZCP_CONTROL_H
+#define ZCP_CONTROL_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <sys/un.h>
+
+enum { CONTROL_REPLY = 64 * 1024, CONTROL_REQUEST = 4096 };
+
+/*
+ * Where a daemon of this user would put "<domain>.<suffix>": $ZCP_RUNTIME_DIR,
+ * else $XDG_RUNTIME_DIR/zcp, else /tmp/zcp-<uid>.  `make` creates the
+ * directory (0700).  Refuses one that is not the user's own.
+ */
+int control_path(char path[sizeof(((struct sockaddr_un *)0)->sun_path)],
+    const char *domain, const char *suffix, int make);
+
+/*
+ * One request, one reply.  Looks for the daemon, sends, and repeats until
+ * `deadline` (clock_ns), so a request must be one that may be repeated: it
+ * carries a nonce or has no effect.  Returns the reply's length; the reply is
+ * NUL-terminated and *uid, if not NULL, the daemon's user.  An "ERROR: ..."
+ * reply is -ZCP_E_REFUSED with its reason as message; nobody answers:
+ * -ZCP_E_NODAEMON; -ZCP_E_PERM; -ZCP_E_INTR.
+ */
+int control_call(const char *domain, const char *request, char *reply,
+    size_t size, uint64_t deadline, uid_t *uid);
+
+/*
+ * Says what the next daemon would find out by itself: one attempt, and a
+ * short wait until the daemon has done it.
+ */
+void control_farewell(const char *domain, const char *request);
+
+/* Sends without waiting for anything; losses do not matter to the caller. */
+void control_hint(const char *domain, const char *request);
+
+/* 64 random bits that tell a repeated request from a new one. */
+uint64_t control_nonce(void);
+
+#endif

@@ -1,0 +1,389 @@
+#include "domain.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "atomics.h"
+#include "error.h"
+#include "guard.h"
+
+/* ---- attaching ----------------------------------------------------------- */
+
+static bool fits(const struct segment *s, uint64_t offset, uint64_t count,
+    uint64_t each)
+{
+	return offset % CACHE_LINE == 0 && offset <= s->size &&
+	    count <= (s->size - offset) / each;
+}
+
+static int check_tables(const struct domain *d)
+{
+	const struct mgmt *m = d->m;
+
+	if (m->pools == 0 || m->pools > MAX_POOLS ||
+	    m->max_ports >= 1u << LINK_PORT_BITS ||
+	    !fits(&d->mgmt, m->participants, m->max_participants,
+	    sizeof(struct participant)) ||
+	    !fits(&d->mgmt, m->topics, m->max_topics, sizeof(struct topic)) ||
+	    !fits(&d->mgmt, m->ports, m->max_ports, sizeof(struct port)) ||
+	    !fits(&d->mgmt, m->links, m->max_links, sizeof(uint64_t)) ||
+	    !fits(&d->bell, sizeof(struct segment_head), bell_count(m),
+	    sizeof(struct bell)))
+		return error_set(ZCP_E_DAMAGED, "domain %s: the tables of its "
+		    "mgmt segment lie outside of it", d->name);
+	for (uint32_t i = 0; i < m->pools; i++)
+		if (m->pool[i].chunk_size == 0 ||
+		    m->pool[i].chunk_size % CACHE_LINE != 0 ||
+		    m->pool[i].limit == 0 ||
+		    m->pool[i].limit >= 1u << CHUNK_INDEX_BITS)
+			return error_set(ZCP_E_DAMAGED, "domain %s: pool %u of "
+			    "its mgmt segment is impossible", d->name, i);
+	return 0;
+}
+
+int domain_tables(struct domain *d)
+{
+	char *base = d->mgmt.base;
+	int rc;
+
+	if (d->mgmt.size < sizeof(struct mgmt))
+		return error_set(ZCP_E_DAMAGED,
+		    "domain %s: its mgmt segment is too small", d->name);
+	d->m = d->mgmt.base;
+	if ((rc = check_tables(d)) < 0)
+		return rc;
+	d->participants = (struct participant *)(base + d->m->participants);
+	d->topics = (struct topic *)(base + d->m->topics);
+	d->ports = (struct port *)(base + d->m->ports);
+	d->links = (shared_u64 *)(base + d->m->links);
+	d->bells = (struct bell *)((char *)d->bell.base +
+	    sizeof(struct segment_head));
+	d->symmetric = d->m->flags & DOMAIN_SYMMETRIC;
+	d->waitv = !(d->m->flags & DOMAIN_NO_WAITV) && bell_waitv_works();
+	d->pools.count = d->m->pools;
+	for (uint32_t i = 0; i < d->pools.count; i++) {
+		d->pools.pool[i].desc = &d->m->pool[i];
+		d->pools.pool[i].chunk_size = d->m->pool[i].chunk_size;
+		d->pools.pool[i].limit = d->m->pool[i].limit;
+	}
+	return 0;
+}
+
+static int open_part(struct domain *d, struct segment *s, const char *part,
+    enum segment_part kind, bool writable)
+{
+	char path[SEGMENT_PATH];
+	/* Subscribers may not write mgmt, whatever their user. */
+	mode_t mode = d->m == NULL ? 0644 : (mode_t)d->m->mode & 0777;
+
+	segment_path(path, d->uid, d->name, part);
+	return segment_open(s, path, kind, writable, d->uid, mode,
+	    d->m == NULL ? 0 :
+	    ((struct segment_head *)d->mgmt.base)->instance);
+}
+
+int domain_attach(struct domain *d, const char *name, uid_t uid, bool owner)
+{
+	int rc;
+
+	memset(d, 0, sizeof(*d));
+	d->mgmt = d->bell = d->pool = d->data = d->data_write =
+	    (struct segment)SEGMENT_INIT;
+	snprintf(d->name, sizeof(d->name), "%s", name);
+	d->uid = uid;
+	d->owner = owner;
+	pthread_mutex_init(&d->lock, NULL);
+	if ((rc = open_part(d, &d->mgmt, "mgmt", PART_MGMT, owner)) < 0)
+		return rc;
+	if (d->mgmt.size < sizeof(struct mgmt))
+		return error_set(ZCP_E_DAMAGED,
+		    "domain %s: its mgmt segment is too small", name);
+	d->m = d->mgmt.base;
+	if (!(d->m->flags & DOMAIN_SYMMETRIC) && fence_register() < 0)
+		return error_sys("domain %s: cannot register for membarrier "
+		    "(zcp-routed --fences symmetric does without)", name);
+	if ((rc = open_part(d, &d->bell, "bell", PART_BELL, true)) < 0)
+		return rc;
+	return domain_tables(d);
+}
+
+static void peer_free(struct peer *peer)
+{
+	guard_remove(peer->segment.base);
+	segment_close(&peer->segment);
+	free(peer);
+}
+
+void domain_detach(struct domain *d)
+{
+	while (d->peers != NULL) {
+		struct peer *peer = d->peers;
+
+		d->peers = peer->next;
+		peer_free(peer);
+	}
+	segment_close(&d->data_write);
+	segment_close(&d->data);
+	segment_close(&d->pool);
+	segment_close(&d->bell);
+	segment_close(&d->mgmt);
+	d->m = NULL;
+	pthread_mutex_destroy(&d->lock);
+}
+
+/* Do the words, the hints and the chunks of each pool lie in `segment`? */
+static int check_pools(const struct domain *d, const struct segment *segment,
+    bool words)
+{
+	for (uint32_t i = 0; i < d->pools.count; i++) {
+		const struct pool_descriptor *p = &d->m->pool[i];
+		uint32_t limit = d->pools.pool[i].limit;
+
+		if (words ? !fits(segment, p->words, limit, 8) ||
+		    !fits(segment, p->hints, (limit + 63) / 64, 8) :
+		    !fits(segment, p->data, limit,
+		    d->pools.pool[i].chunk_size))
+			return error_set(ZCP_E_DAMAGED, "domain %s: pool %u "
+			    "lies outside of its segments", d->name, i);
+	}
+	return 0;
+}
+
+static int map_words(struct domain *d)
+{
+	int rc;
+
+	if (d->pool.base != NULL)
+		return 0;
+	if ((rc = open_part(d, &d->pool, "pool", PART_POOL, true)) < 0)
+		return rc;
+	if ((rc = check_pools(d, &d->pool, true)) < 0) {
+		segment_close(&d->pool);
+		return rc;
+	}
+	for (uint32_t i = 0; i < d->pools.count; i++) {
+		const struct pool_descriptor *p = &d->m->pool[i];
+		char *words = d->pool.base;
+
+		d->pools.pool[i].word = (shared_u64 *)(words + p->words);
+		d->pools.pool[i].hint = (shared_u64 *)(words + p->hints);
+	}
+	return 0;
+}
+
+static int map_data(struct domain *d, struct segment *s, bool writable)
+{
+	int rc;
+
+	if (s->base != NULL)
+		return 0;
+	if ((rc = open_part(d, s, "data", PART_DATA, writable)) < 0)
+		return rc;
+	if ((rc = check_pools(d, s, false)) < 0)
+		segment_close(s);
+	return rc;
+}
+
+int domain_map_words(struct domain *d)
+{
+	int rc;
+
+	pthread_mutex_lock(&d->lock);
+	rc = map_words(d);
+	pthread_mutex_unlock(&d->lock);
+	return rc;
+}
+
+int domain_map_read(struct domain *d)
+{
+	int rc;
+
+	pthread_mutex_lock(&d->lock);
+	if ((rc = map_data(d, &d->data, false)) == 0)
+		for (uint32_t i = 0; i < d->pools.count; i++)
+			d->pools.pool[i].data =
+			    (char *)d->data.base + d->m->pool[i].data;
+	pthread_mutex_unlock(&d->lock);
+	return rc;
+}
+
+int domain_map_write(struct domain *d)
+{
+	int rc;
+
+	pthread_mutex_lock(&d->lock);
+	if ((rc = map_words(d)) == 0 &&
+	    (rc = map_data(d, &d->data_write, true)) == 0)
+		for (uint32_t i = 0; i < d->pools.count; i++)
+			d->pools.pool[i].data_write =
+			    (char *)d->data_write.base + d->m->pool[i].data;
+	pthread_mutex_unlock(&d->lock);
+	return rc;
+}
+
+/* ---- members' files ------------------------------------------------------ */
+
+static struct own_file {
+	uint64_t instance;
+	uint32_t slot;
+	int fd;
+	struct own_file *next;
+} *own_files;
+static pthread_mutex_t own_lock = PTHREAD_MUTEX_INITIALIZER;
+
+void own_file_add(uint64_t instance, uint32_t slot, int fd)
+{
+	struct own_file *own = malloc(sizeof(*own));
+
+	if (own == NULL)
+		return;	/* the lock is one of two proofs of life */
+	pthread_mutex_lock(&own_lock);
+	*own = (struct own_file){ instance, slot, fd, own_files };
+	own_files = own;
+	pthread_mutex_unlock(&own_lock);
+}
+
+void own_file_remove(uint64_t instance, uint32_t slot)
+{
+	pthread_mutex_lock(&own_lock);
+	for (struct own_file **p = &own_files; *p != NULL; p = &(*p)->next)
+		if ((*p)->instance == instance && (*p)->slot == slot) {
+			struct own_file *own = *p;
+
+			*p = own->next;
+			free(own);
+			break;
+		}
+	pthread_mutex_unlock(&own_lock);
+}
+
+static int own_file_find(uint64_t instance, uint32_t slot)
+{
+	int fd = -1;
+
+	pthread_mutex_lock(&own_lock);
+	for (struct own_file *own = own_files; own != NULL; own = own->next)
+		if (own->instance == instance && own->slot == slot)
+			fd = own->fd;
+	pthread_mutex_unlock(&own_lock);
+	return fd;
+}
+
+void member_path(const struct domain *d, uint32_t slot,
+    char path[SEGMENT_PATH])
+{
+	char part[16];
+
+	snprintf(part, sizeof(part), "p%u", slot);
+	segment_path(path, d->uid, d->name, part);
+}
+
+static int peer_map(struct domain *d, struct peer *peer)
+{
+	uint64_t instance = ((struct segment_head *)d->mgmt.base)->instance;
+	const struct participant *p = &d->participants[peer->slot];
+	int own = own_file_find(instance, peer->slot), rc;
+	char path[SEGMENT_PATH];
+
+	member_path(d, peer->slot, path);
+	if (own >= 0) {
+		rc = segment_map(&peer->segment, own, path, PART_MEMBER, false,
+		    instance);
+		peer->segment.fd = -1;	/* stays its owner's */
+	} else
+		rc = segment_open(&peer->segment, path, PART_MEMBER, d->owner,
+		    p->uid, (mode_t)d->m->mode & 0777, instance);
+	if (rc < 0)
+		return rc;
+	guard_add(peer->segment.base, peer->segment.size);
+	peer->member = peer->segment.base;
+	if (peer->member->incarnation != peer->incarnation)
+		return error_set(ZCP_E_ENDED,
+		    "%s has been given to another participant", path);
+	return 0;
+}
+
+struct peer *peer_get(struct domain *d, uint32_t slot, uint64_t incarnation)
+{
+	struct peer *peer;
+
+	if (slot >= d->m->max_participants) {
+		error_set(ZCP_E_DAMAGED, "participant %u does not exist", slot);
+		return NULL;
+	}
+	pthread_mutex_lock(&d->lock);
+	for (peer = d->peers; peer != NULL; peer = peer->next)
+		if (peer->incarnation == incarnation)
+			break;
+	if (peer == NULL && (peer = calloc(1, sizeof(*peer))) == NULL)
+		error_set(ZCP_E_SYS, "out of memory");
+	else if (peer->member == NULL) {
+		peer->slot = slot;
+		peer->incarnation = incarnation;
+		peer->segment = (struct segment)SEGMENT_INIT;
+		if (peer_map(d, peer) < 0) {
+			peer_free(peer);
+			peer = NULL;
+		} else {
+			peer->next = d->peers;
+			d->peers = peer;
+		}
+	}
+	if (peer != NULL)
+		peer->users++;
+	pthread_mutex_unlock(&d->lock);
+	return peer;
+}
+
+void peer_put(struct domain *d, struct peer *peer)
+{
+	if (peer == NULL)
+		return;
+	pthread_mutex_lock(&d->lock);
+	if (--peer->users == 0) {
+		for (struct peer **p = &d->peers; *p; p = &(*p)->next)
+			if (*p == peer) {
+				*p = peer->next;
+				break;
+			}
+		peer_free(peer);
+	}
+	pthread_mutex_unlock(&d->lock);
+}
+
+static void *peer_place(const struct peer *peer, uint64_t offset,
+    uint64_t bytes)
+{
+	if (offset % CACHE_LINE != 0 || offset < MEMBER_FIRST ||
+	    offset > peer->segment.size ||
+	    bytes > peer->segment.size - offset)
+		return NULL;
+	return (char *)peer->segment.base + offset;
+}
+
+struct ring *peer_ring(const struct peer *peer, uint64_t offset,
+    uint32_t slots)
+{
+	if (slots < MIN_RING || slots > MAX_RING || (slots & (slots - 1)))
+		return NULL;
+	return peer_place(peer, offset, ring_bytes(slots));
+}
+
+struct subscription *peer_subscription(const struct peer *peer,
+    uint64_t offset, uint32_t cursors, uint32_t holds)
+{
+	if (cursors == 0 || cursors > 1u << LINK_CURSOR_BITS || holds == 0 ||
+	    holds > MAX_HOLDS)
+		return NULL;
+	return peer_place(peer, offset, subscription_bytes(cursors, holds));
+}
+
+struct cursor *subscription_cursor(const struct subscription *s,
+    uint32_t holds, uint32_t index)
+{
+	return (struct cursor *)((char *)s + sizeof(*s) +
+	    index * cursor_stride(holds));
+}

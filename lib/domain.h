@@ -1,0 +1,93 @@
+/*
+ * domain.h - one bus as one process sees it: its segments, mapped by role,
+ * and the files of its members, mapped when they are met.
+ */
+#ifndef ZCP_DOMAIN_H
+#define ZCP_DOMAIN_H
+
+#include <pthread.h>
+#include <stdbool.h>
+
+#include "bell.h"
+#include "layout.h"
+#include "pool.h"
+#include "segment.h"
+
+/* A member's file, mapped read-only (by the daemon: for writing). */
+struct peer {
+	uint64_t incarnation;	/* key */
+	struct member *member;
+	struct segment segment;
+	uint32_t slot;
+	unsigned users;
+	struct peer *next;
+};
+
+struct domain {
+	char name[DOMAIN_NAME + 1];
+	uid_t uid;			/* of the daemon: owns the segments */
+	struct segment mgmt, bell, pool, data, data_write;
+	struct mgmt *m;
+	struct participant *participants;
+	struct topic *topics;
+	struct port *ports;
+	shared_u64 *links;
+	struct bell *bells;
+	struct pools pools;
+	bool symmetric, waitv;
+	bool owner;			/* the daemon: may write it all */
+	shared_u64 *sweeping;		/* where our sweeps are announced, or NULL */
+	pthread_mutex_t lock;		/* peers, late mappings */
+	struct peer *peers;
+};
+
+/*
+ * Attaches: mgmt (for writing if `owner`) and bells.  `mgmt_path` is what the
+ * daemon said.  -ZCP_E_BUSY: not ready yet.  domain_detach() undoes it, also
+ * a failed one.
+ */
+int domain_attach(struct domain *d, const char *name, uid_t uid, bool owner);
+void domain_detach(struct domain *d);
+
+/* Builds the tables of *d over segments that are mapped already. */
+int domain_tables(struct domain *d);
+
+/* Each maps, once, what a role needs: chunk words; chunks to read; words and
+ * chunks to write. */
+int domain_map_words(struct domain *d);
+int domain_map_read(struct domain *d);
+int domain_map_write(struct domain *d);
+
+/* Path of p<slot>. */
+void member_path(const struct domain *d, uint32_t slot,
+    char path[SEGMENT_PATH]);
+
+/*
+ * The file of the participant in `slot` if it still is `incarnation`; every
+ * get wants a put.  NULL with a message when it cannot be had.  Any thread.
+ */
+struct peer *peer_get(struct domain *d, uint32_t slot, uint64_t incarnation);
+void peer_put(struct domain *d, struct peer *peer);
+
+/*
+ * A process must not open its own file twice: closing the second descriptor
+ * would drop the lock that says it lives (fcntl(2)).  So each file that this
+ * process owns is listed, and mapped through its one descriptor.
+ */
+void own_file_add(uint64_t instance, uint32_t slot, int fd);
+void own_file_remove(uint64_t instance, uint32_t slot);
+
+/* A place in a member's file, or NULL when it would lie outside. */
+struct ring *peer_ring(const struct peer *peer, uint64_t offset,
+    uint32_t slots);
+struct subscription *peer_subscription(const struct peer *peer,
+    uint64_t offset, uint32_t cursors, uint32_t holds);
+struct cursor *subscription_cursor(const struct subscription *s,
+    uint32_t holds, uint32_t index);
+
+static inline struct bell *domain_bell(const struct domain *d, uint32_t index)
+{
+	return &d->bells[index];
+}
+
+#endif

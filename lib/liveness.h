@@ -1,0 +1,34 @@
+/* liveness.h - the one test that tells the dead from the living. */
+#ifndef ZCP_LIVENESS_H
+#define ZCP_LIVENESS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "domain.h"
+
+/*
+ * Dead = the lock on p<n> is free, and: the process is gone (or another has
+ * its pid, or it runs another executable), or it cannot be seen and its
+ * heart has been silent for three periods.  A process that closed all its
+ * descriptors drops the lock and is alive; one that is stopped keeps it.
+ * When in doubt: alive.
+ */
+bool participant_dead(const struct domain *d, uint32_t slot);
+
+/* Clock ticks after boot at which `pid` started; 0 when there is no such
+ * process or it is a zombie. */
+uint64_t process_start_time(pid_t pid);
+
+/* The inode of this process's pid namespace; 0 unknown. */
+uint64_t pid_namespace_here(void);
+
+/* Periods of silence after which a heart counts as stalled. */
+enum { SILENT_PERIODS = 3 };
+
+/* The last beat, read from the file (a member may have truncated it); 0 when
+ * that fails. */
+uint64_t participant_beat(const struct domain *d, uint32_t slot);
+
+#endif

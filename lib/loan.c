@@ -1,0 +1,148 @@
+/* loan.c - where an empty chunk comes from: stock, pool, own ring, sweep. */
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "clock.h"
+#include "control.h"
+#include "publisher.h"
+#include "sweep.h"
+
+/* A reclaim serves this many loans before the next one is due. */
+enum { RECLAIM_EVERY = 32 };
+
+static uint32_t stock_pop(struct zcp_pub *pub, uint32_t pool)
+{
+	struct stock *stock = &pub->stock[pool];
+
+	return stock->count > 0 ? stock->id[--stock->count] : NO_CHUNK;
+}
+
+static uint32_t from_pool(struct zcp_pub *pub, uint32_t pool)
+{
+	uint32_t id = stock_pop(pub, pool);
+
+	return id != NO_CHUNK ? id : pool_take(&pub->bus->d.pools, pool,
+	    pub->serial, &pub->stock[pool].from);
+}
+
+/* The smallest size class that fits, then the next larger ones; pools are
+ * sorted by chunk size. */
+static uint32_t from_any(struct zcp_pub *pub, uint32_t first)
+{
+	uint32_t id = NO_CHUNK;
+
+	for (uint32_t p = first; p < pub->bus->d.pools.count &&
+	    id == NO_CHUNK; p++)
+		id = from_pool(pub, p);
+	return id;
+}
+
+/* The first size class for `size`; the number of pools if none is. */
+static uint32_t class_of(const struct zcp_pub *pub, size_t size)
+{
+	const struct pools *pools = &pub->bus->d.pools;
+	uint32_t p = 0;
+
+	while (p < pools->count && pools->pool[p].chunk_size < size)
+		p++;
+	return p;
+}
+
+/* Everything that gives memory without waiting, cheapest first. */
+static int loan_now(struct zcp_pub *pub, uint32_t class, uint32_t *id)
+{
+	struct sweep_report report;
+	int rc;
+
+	if ((*id = stock_pop(pub, class)) != NO_CHUNK)
+		return 0;
+	if (pub->since_reclaim >= RECLAIM_EVERY) {
+		if ((rc = reclaim(pub, false)) < 0)
+			return rc;
+	}
+	if ((*id = from_pool(pub, class)) != NO_CHUNK)
+		return 0;
+	if ((rc = reclaim(pub, false)) < 0)
+		return rc;
+	if ((*id = from_any(pub, class)) != NO_CHUNK)
+		return 0;
+	if ((rc = reclaim(pub, true)) < 0)
+		return rc;
+	if ((*id = from_any(pub, class)) != NO_CHUNK)
+		return 0;
+	if ((rc = sweep(&pub->bus->d, &report)) < 0)
+		return rc;
+	*id = from_any(pub, class);
+	return 0;
+}
+
+static int too_big(const struct zcp_pub *pub, size_t size)
+{
+	return error_set(ZCP_E_TOOBIG, "cannot loan %zu bytes on %s: largest "
+	    "pool holds %zu (zcp-routed --pool SIZE:COUNT makes larger ones)",
+	    size, pub->topic, zcp_largest(pub->bus));
+}
+
+/* Chunks come back by a reader that moves on, a hold released, a sweep. */
+static bool memory_may_be_back(struct zcp_pub *pub)
+{
+	const struct domain *d = &pub->bus->d;
+
+	if (reclaimable(pub) > pub->tail)
+		return true;
+	for (uint32_t p = 0; p < d->pools.count; p++)
+		if (pool_free_estimate(&d->pools.pool[p]) > 0)
+			return true;
+	return fact_load32(&d->ports[pub->port].state) != PORT_OPEN;
+}
+
+static int no_memory(const struct zcp_pub *pub, size_t size, int rc)
+{
+	return error_set(rc == -ZCP_E_TIMEOUT ? ZCP_E_TIMEOUT : ZCP_E_NOMEM,
+	    "cannot loan %zu bytes on %s: %severy chunk that is large enough "
+	    "is loaned or waits for a reader", size, pub->topic,
+	    rc == -ZCP_E_TIMEOUT ? "timed out, " : "");
+}
+
+static int wait_for_memory(struct zcp_pub *pub, size_t size,
+    uint64_t deadline)
+{
+	uint64_t until = deadline_after((int64_t)BELL_RECHECK);
+	int rc;
+
+	/* An idle publisher's ring is reclaimed by the daemon when asked. */
+	control_hint(pub->bus->d.name, "SWEEP");
+	rc = pub_wait(pub, pub->tail + 1, memory_may_be_back,
+	    until < deadline ? until : deadline);
+	if (rc == -ZCP_E_TIMEOUT && clock_ns() >= deadline)
+		return no_memory(pub, size, rc);
+	return rc == -ZCP_E_TIMEOUT ? 0 : rc;
+}
+
+int zcp_loan(zcp_pub *pub, size_t size, zcp_chunk *chunk, int64_t timeout)
+{
+	const struct pools *pools = &pub->bus->d.pools;
+	uint32_t class = class_of(pub, size), id;
+	uint64_t deadline = 0;
+	int rc;
+
+	if ((rc = pub_check(pub)) < 0)
+		return rc;
+	if (class == pools->count)
+		return too_big(pub, size);
+	while ((rc = loan_now(pub, class, &id)) == 0 && id == NO_CHUNK) {
+		if (timeout == 0)
+			return no_memory(pub, size, -ZCP_E_NOMEM);
+		if (deadline == 0)
+			deadline = deadline_after(timeout);
+		if ((rc = wait_for_memory(pub, size, deadline)) < 0)
+			return rc;
+	}
+	if (rc < 0)
+		return error_in(rc, "cannot loan %zu bytes on %s", size,
+		    pub->topic);
+	loan_fence();
+	*chunk = (zcp_chunk){ .data = pool_chunk(pools, id),
+	    .size = pools->pool[chunk_pool(id)].chunk_size, .id = id };
+	return 0;
+}

@@ -1,0 +1,361 @@
+#include "participant.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "atomics.h"
+#include "clock.h"
+#include "control.h"
+#include "topic.h"
+
+unsigned fork_generation;
+
+static void forked(void)
+{
+	fork_generation++;
+}
+
+static void watch_forks(void)
+{
+	pthread_atfork(NULL, NULL, forked);
+}
+
+/* ---- heart ------------------------------------------------------------------ */
+
+static void *beat(void *arg)
+{
+	struct zcp *bus = arg;
+	struct timespec next;
+
+	pthread_setname_np(pthread_self(), "zcp-beat");
+	clock_gettime(CLOCK_MONOTONIC, &next);
+	pthread_mutex_lock(&bus->beat_lock);
+	while (!bus->stop) {
+		uint64_t at;
+
+		news_store(&bus->member->beat, clock_ns());
+		at = (uint64_t)next.tv_sec * NS_PER_S +
+		    (uint64_t)next.tv_nsec + bus->d.m->heartbeat;
+		next.tv_sec = (time_t)(at / NS_PER_S);
+		next.tv_nsec = (long)(at % NS_PER_S);
+		while (!bus->stop && pthread_cond_timedwait(&bus->beat_cond,
+		    &bus->beat_lock, &next) != ETIMEDOUT)
+			;
+	}
+	pthread_mutex_unlock(&bus->beat_lock);
+	return NULL;
+}
+
+static int start_beating(struct zcp *bus)
+{
+	pthread_condattr_t attr;
+	sigset_t all, old;
+	int rc;
+
+	pthread_mutex_init(&bus->beat_lock, NULL);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&bus->beat_cond, &attr);
+	pthread_condattr_destroy(&attr);
+	/* The application's signals are handled by the application's threads. */
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	rc = pthread_create(&bus->beat, NULL, beat, bus);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	if (rc != 0) {
+		errno = rc;
+		return error_sys("cannot start the heartbeat thread");
+	}
+	bus->beating = true;
+	return 0;
+}
+
+static void stop_beating(struct zcp *bus)
+{
+	if (!bus->beating)
+		return;
+	pthread_mutex_lock(&bus->beat_lock);
+	bus->stop = true;
+	pthread_cond_signal(&bus->beat_cond);
+	pthread_mutex_unlock(&bus->beat_lock);
+	pthread_join(bus->beat, NULL);
+}
+
+/* ---- joining and leaving ------------------------------------------------------- */
+
+static uint64_t instance(const struct zcp *bus)
+{
+	return ((struct segment_head *)bus->d.mgmt.base)->instance;
+}
+
+static int lock_file(struct zcp *bus)
+{
+	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+
+	if (fcntl(bus->own.fd, F_SETLK, &lock) < 0)
+		return error_sys("cannot lock %s", bus->path);
+	return 0;
+}
+
+static int open_own(struct zcp *bus)
+{
+	const struct participant *p = &bus->d.participants[bus->slot];
+	int rc;
+
+	bus->incarnation = p->incarnation;
+	member_path(&bus->d, bus->slot, bus->path);
+	rc = segment_open(&bus->own, bus->path, PART_MEMBER, true, p->uid,
+	    (mode_t)bus->d.m->mode & 0777, instance(bus));
+	if (rc < 0)
+		return rc;
+	bus->member = bus->own.base;
+	bus->committed = MEMBER_FIRST;
+	if (bus->own.size != MEMBER_WINDOW ||
+	    bus->member->incarnation != bus->incarnation)
+		return error_set(ZCP_E_DAMAGED, "%s is not what the daemon "
+		    "said it would be", bus->path);
+	bus->d.sweeping = &bus->member->sweeping;
+	own_file_add(instance(bus), bus->slot, bus->own.fd);
+	return lock_file(bus);
+}
+
+static int attach(struct zcp *bus, const char *domain, uint64_t deadline)
+{
+	char reply[SEGMENT_PATH * 2];
+	uid_t uid = (uid_t)-1;
+	int rc;
+
+	if ((rc = control_call(domain, "GET_SHM_PATH:mgmt", reply,
+	    sizeof(reply), deadline, &uid)) < 0)
+		return rc;
+	while ((rc = domain_attach(&bus->d, domain, uid, false)) ==
+	    -ZCP_E_BUSY && clock_ns() < deadline) {
+		domain_detach(&bus->d);
+		usleep(1000);
+	}
+	return rc;
+}
+
+static int join(struct zcp *bus, const char *name, uint64_t deadline)
+{
+	char request[CONTROL_REQUEST], reply[256];
+	uint64_t nonce = control_nonce();
+	int rc;
+
+	snprintf(request, sizeof(request), "REGISTER:name=%s:nonce=%" PRIx64,
+	    name, nonce);
+	if ((rc = control_call(bus->d.name, request, reply, sizeof(reply),
+	    deadline, NULL)) < 0)
+		return rc;
+	if (sscanf(reply, "OK:OFFSET:%" SCNu32, &bus->slot) != 1 ||
+	    bus->slot >= bus->d.m->max_participants ||
+	    bus->d.participants[bus->slot].nonce != nonce)
+		return error_set(ZCP_E_DAMAGED,
+		    "the route daemon answered '%s' to REGISTER", reply);
+	return open_own(bus);
+}
+
+/* The name as given, else the command's, made to fit name_valid(). */
+static void own_name(char out[NAME_SIZE], const char *name)
+{
+	size_t n = 0;
+
+	if (name == NULL || *name == '\0')
+		name = program_invocation_short_name;
+	for (; name[n] && n < TOPIC_PART; n++) {
+		out[n] = name[n];
+		out[n + 1] = '\0';
+		if (!name_valid(out) && strspn(out, ".") <= n)
+			out[n] = '_';
+	}
+	out[n] = '\0';
+	if (!name_valid(out))
+		strcpy(out, "unnamed");
+}
+
+int zcp_open(zcp **out, const zcp_options *options)
+{
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+	const zcp_options none = { 0 };
+	const char *domain;
+	char name[NAME_SIZE];
+	struct zcp *bus;
+	uint64_t deadline;
+	int rc;
+
+	*out = NULL;
+	pthread_once(&once, watch_forks);
+	if (options == NULL)
+		options = &none;
+	domain = options->domain;
+	if (domain == NULL && ((domain = getenv("ZCP_DOMAIN")) == NULL ||
+	    *domain == '\0'))
+		domain = "default";
+	if (!name_valid(domain))
+		return error_set(ZCP_E_ARG, "domain '%s': a name has 1 to 63 "
+		    "of A-Z a-z 0-9 . _ -", domain);
+	own_name(name, options->name);
+	if ((bus = calloc(1, sizeof(*bus))) == NULL)
+		return error_set(ZCP_E_SYS, "out of memory");
+	bus->own = (struct segment)SEGMENT_INIT;
+	bus->d.mgmt = bus->d.bell = bus->d.pool = bus->d.data =
+	    bus->d.data_write = (struct segment)SEGMENT_INIT;
+	bus->born = fork_generation;
+	bus->timeout = options->timeout ? options->timeout : 5 * NS_PER_S;
+	pthread_mutex_init(&bus->lock, NULL);
+	deadline = deadline_after(bus->timeout);
+	if ((rc = attach(bus, domain, deadline)) < 0 ||
+	    (rc = join(bus, name, deadline)) < 0 ||
+	    (rc = start_beating(bus)) < 0) {
+		zcp_close(&bus);
+		return error_in(rc, "cannot open domain %s", domain);
+	}
+	*out = bus;
+	return 0;
+}
+
+void zcp_close(zcp **handle)
+{
+	struct zcp *bus = *handle;
+	char request[64];
+
+	*handle = NULL;
+	if (bus == NULL)
+		return;
+	if (bus->born == fork_generation) {
+		stop_beating(bus);
+		if (bus->member != NULL) {
+			snprintf(request, sizeof(request), "UNREGISTER:%" PRIu32,
+			    bus->slot);
+			control_farewell(bus->d.name, request);
+			own_file_remove(instance(bus), bus->slot);
+		}
+	}
+	while (bus->places != NULL) {
+		struct place *place = bus->places;
+
+		bus->places = place->next;
+		free(place);
+	}
+	segment_close(&bus->own);
+	domain_detach(&bus->d);
+	pthread_mutex_destroy(&bus->lock);
+	free(bus);
+}
+
+size_t zcp_largest(const zcp *bus)
+{
+	size_t largest = 0;
+
+	for (uint32_t i = 0; i < bus->d.pools.count; i++)
+		if (bus->d.pools.pool[i].chunk_size > largest)
+			largest = bus->d.pools.pool[i].chunk_size;
+	return largest;
+}
+
+/* ---- room in p<n> ------------------------------------------------------------------ */
+
+/* The daemon writes to a closed port's ring until it has let the port go. */
+static bool let_go(const struct zcp *bus, const struct place *place)
+{
+	const struct port *port = &bus->d.ports[place->port];
+
+	return !place->busy && (place->serial == 0 ||
+	    fact_load32(&port->state) == PORT_FREE ||
+	    fact_load32(&port->serial) != place->serial);
+}
+
+static struct place *place_find(struct zcp *bus, uint64_t bytes)
+{
+	for (struct place *p = bus->places; p != NULL; p = p->next)
+		if (p->bytes == bytes && let_go(bus, p))
+			return p;
+	return NULL;
+}
+
+static int place_new(struct zcp *bus, uint64_t bytes, struct place **out)
+{
+	struct place *place;
+	int rc;
+
+	if (bytes > MEMBER_WINDOW - bus->committed)
+		return error_set(ZCP_E_REFUSED, "%s has no room for another "
+		    "%llu bytes (a participant's ports share %llu)", bus->path,
+		    (unsigned long long)bytes,
+		    (unsigned long long)MEMBER_WINDOW);
+	if ((rc = segment_commit(bus->own.fd, bus->path, bus->committed,
+	    bytes)) < 0)
+		return rc;
+	if ((place = calloc(1, sizeof(*place))) == NULL)
+		return error_set(ZCP_E_SYS, "out of memory");
+	place->offset = bus->committed;
+	place->bytes = bytes;
+	place->next = bus->places;
+	bus->places = place;
+	bus->committed += bytes;
+	*out = place;
+	return 0;
+}
+
+int place_get(struct zcp *bus, uint64_t bytes, struct place **out)
+{
+	int rc = 0;
+
+	pthread_mutex_lock(&bus->lock);
+	bytes = (bytes + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE;
+	if ((*out = place_find(bus, bytes)) == NULL)
+		rc = place_new(bus, bytes, out);
+	if (rc == 0) {
+		(*out)->busy = true;
+		(*out)->serial = 0;
+	}
+	pthread_mutex_unlock(&bus->lock);
+	return rc;
+}
+
+void place_put(struct zcp *bus, struct place *place)
+{
+	pthread_mutex_lock(&bus->lock);
+	place->busy = false;
+	pthread_mutex_unlock(&bus->lock);
+}
+
+/* ---- ports ----------------------------------------------------------------------------- */
+
+int port_register(struct zcp *bus, const char *what, struct place *place)
+{
+	char request[CONTROL_REQUEST], reply[256];
+	uint64_t nonce = control_nonce();
+	uint32_t port;
+	int rc;
+
+	snprintf(request, sizeof(request), "%s:slot=%" PRIu32 ":offset=%" PRIu64
+	    ":nonce=%" PRIx64, what, bus->slot, place->offset, nonce);
+	if ((rc = control_call(bus->d.name, request, reply, sizeof(reply),
+	    deadline_after(bus->timeout), NULL)) < 0)
+		return rc;
+	if (sscanf(reply, "OK:PORT:%" SCNu32, &port) != 1 ||
+	    port >= bus->d.m->max_ports || bus->d.ports[port].nonce != nonce)
+		return error_set(ZCP_E_DAMAGED,
+		    "the route daemon answered '%s' to %s", reply, what);
+	place->port = port;
+	place->serial = fact_load32(&bus->d.ports[port].serial);
+	return (int)port;
+}
+
+void port_release(struct zcp *bus, uint32_t port)
+{
+	char request[128];
+
+	snprintf(request, sizeof(request), "RELEASE:slot=%" PRIu32 ":port=%"
+	    PRIu32 ":serial=%" PRIu32, bus->slot, port,
+	    fact_load32(&bus->d.ports[port].serial));
+	/* No daemon: the next one sees the port closed in p<n>. */
+	control_farewell(bus->d.name, request);
+}

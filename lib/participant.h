@@ -1,0 +1,60 @@
+/*
+ * participant.h - this process in its domain: its file p<n>, the room in it,
+ * and the thread that beats its heart.
+ */
+#ifndef ZCP_PARTICIPANT_H
+#define ZCP_PARTICIPANT_H
+
+#include <pthread.h>
+
+#include "domain.h"
+#include "error.h"
+
+/* A piece of p<n>; when its port is gone from the directory, room again. */
+struct place {
+	uint64_t offset, bytes;
+	uint32_t port, serial;		/* of the port that last lay here */
+	bool busy;			/* open, or not yet let go by the daemon */
+	struct place *next;
+};
+
+struct zcp {
+	struct domain d;
+	struct segment own;		/* p<n>, locked while we live */
+	struct member *member;
+	char path[SEGMENT_PATH];
+	uint32_t slot;
+	uint64_t incarnation;
+	int64_t timeout;		/* for control calls, ns */
+	unsigned born;			/* fork generation */
+	uint64_t committed;		/* bytes of p<n> */
+	struct place *places;
+	pthread_mutex_t lock;		/* places */
+	pthread_t beat;
+	bool beating, stop;
+	pthread_mutex_t beat_lock;
+	pthread_cond_t beat_cond;
+};
+
+/* Counts the forks between this process and the first one. */
+extern unsigned fork_generation;
+
+static inline int bus_check(const struct zcp *bus)
+{
+	if (__builtin_expect(bus->born != fork_generation, 0))
+		return error_set(ZCP_E_FORK, "this bus belongs to the parent "
+		    "process: open one after fork()");
+	return 0;
+}
+
+/* Room for a port: committed, zeroed where it was used before. */
+int place_get(struct zcp *bus, uint64_t bytes, struct place **place);
+/* The port that lay there is being closed (or never came to be). */
+void place_put(struct zcp *bus, struct place *place);
+
+/* Registers a port: `what` is its verb and arguments.  Returns its index;
+ * errors of control_call(). */
+int port_register(struct zcp *bus, const char *what, struct place *place);
+void port_release(struct zcp *bus, uint32_t port);
+
+#endif

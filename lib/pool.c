@@ -1,0 +1,87 @@
+#include "pool.h"
+
+#include "atomics.h"
+
+uint32_t pool_count(const struct pool *pool)
+{
+	uint32_t n = fact_load32(&pool->desc->count);
+
+	return n < pool->limit ? n : pool->limit;
+}
+
+bool pool_has(const struct pools *pools, uint32_t id)
+{
+	uint32_t p = chunk_pool(id);
+
+	return p < pools->count && chunk_index(id) < pool_count(&pools->pool[p]);
+}
+
+static bool claim(struct pool *p, uint32_t index, uint32_t serial)
+{
+	uint64_t free_word = word_make(CHUNK_FREE, 0, 0);
+
+	return word_load(&p->word[index]) == free_word &&
+	    word_change(&p->word[index], free_word,
+	    word_make(CHUNK_LOANED, serial, 0));
+}
+
+static uint32_t take_hinted(struct pool *p, uint32_t count, uint32_t serial,
+    uint32_t *from)
+{
+	uint32_t words = (count + 63) / 64;
+
+	for (uint32_t k = 0; k < words; k++) {
+		uint32_t w = (*from + k) % words;
+		uint64_t bits;
+
+		while ((bits = hint_load(&p->hint[w])) != 0) {
+			uint32_t bit = (uint32_t)__builtin_ctzll(bits);
+
+			hint_unset(&p->hint[w], UINT64_C(1) << bit);
+			if (w * 64 + bit < count &&
+			    claim(p, w * 64 + bit, serial)) {
+				*from = w;
+				return w * 64 + bit;
+			}
+		}
+	}
+	return NO_CHUNK;
+}
+
+uint32_t pool_take(struct pools *pools, uint32_t pool, uint32_t serial,
+    uint32_t *from)
+{
+	struct pool *p = &pools->pool[pool];
+	uint32_t count = pool_count(p), index;
+
+	index = take_hinted(p, count, serial, from);
+	/* A killed process may have left a free chunk without its hint. */
+	for (uint32_t i = 0; index == NO_CHUNK && i < count; i++)
+		if (claim(p, i, serial))
+			index = i;
+	return index == NO_CHUNK ? NO_CHUNK : chunk_id(pool, index);
+}
+
+bool pool_free(struct pools *pools, uint32_t id, uint64_t word)
+{
+	struct pool *p = &pools->pool[chunk_pool(id)];
+	uint32_t index = chunk_index(id);
+
+	if (!word_change(&p->word[index], word, word_make(CHUNK_FREE, 0, 0)))
+		return false;
+	hint_set(&p->hint[index / 64], UINT64_C(1) << index % 64);
+	return true;
+}
+
+uint32_t pool_free_estimate(const struct pool *pool)
+{
+	enum { SAMPLE = 64 };
+	uint32_t count = pool_count(pool), words = (count + 63) / 64;
+	uint32_t seen = words < SAMPLE ? words : SAMPLE, bits = 0;
+
+	if (count == 0)
+		return 0;
+	for (uint32_t w = 0; w < seen; w++)
+		bits += (uint32_t)__builtin_popcountll(hint_load(&pool->hint[w]));
+	return (uint32_t)((uint64_t)bits * words / seen);
+}

@@ -1,0 +1,62 @@
+/*
+ * pool.h - size classes: chunk words, free hints, and the bytes.
+ *
+ * A chunk's word is the whole truth about it; a hint only says where a free
+ * one may be found.
+ */
+#ifndef ZCP_POOL_H
+#define ZCP_POOL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "layout.h"
+
+struct pool {
+	const struct pool_descriptor *desc;
+	shared_u64 *word;	/* NULL unless this process may write */
+	shared_u64 *hint;
+	const char *data;	/* read-only mapping, NULL if there is none */
+	char *data_write;	/* for publishers */
+	uint32_t chunk_size;	/* copies, checked when attached */
+	uint32_t limit;
+};
+
+struct pools {
+	struct pool pool[MAX_POOLS];
+	uint32_t count;
+};
+
+#define NO_CHUNK UINT32_MAX
+
+/* Committed chunks of a pool, never more than there is room for. */
+uint32_t pool_count(const struct pool *pool);
+
+/* A free chunk of `pool` becomes LOANED by `serial`; NO_CHUNK if none is.
+ * `from` is the caller's private starting point among the hints. */
+uint32_t pool_take(struct pools *pools, uint32_t pool, uint32_t serial,
+    uint32_t *from);
+
+/* `word` was judged to be garbage or ours: FREE if nothing changed it. */
+bool pool_free(struct pools *pools, uint32_t id, uint64_t word);
+
+/* About how many are free, from the hints of a part of the pool: 0 to
+ * pool_count().  For decisions that may be wrong. */
+uint32_t pool_free_estimate(const struct pool *pool);
+
+/* Does the id name a committed chunk? */
+bool pool_has(const struct pools *pools, uint32_t id);
+
+static inline shared_u64 *pool_word(const struct pools *pools, uint32_t id)
+{
+	return &pools->pool[chunk_pool(id)].word[chunk_index(id)];
+}
+
+static inline char *pool_chunk(const struct pools *pools, uint32_t id)
+{
+	const struct pool *p = &pools->pool[chunk_pool(id)];
+
+	return p->data_write + (uint64_t)chunk_index(id) * p->chunk_size;
+}
+
+#endif

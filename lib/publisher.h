@@ -1,0 +1,106 @@
+/*
+ * publisher.h - a publisher's private side: what it knows of its own ring
+ * and need not read from shared memory.
+ */
+#ifndef ZCP_PUBLISHER_H
+#define ZCP_PUBLISHER_H
+
+#include "participant.h"
+#include "readers.h"
+#include "ring.h"
+#include "zcp.h"
+
+enum { STOCK_MAX = 64 };
+
+/* Chunks taken back from readers, LOANED, ready for the next loan. */
+struct stock {
+	uint32_t id[STOCK_MAX];
+	uint32_t count, most;
+	uint32_t from;			/* where pool_take() looks first */
+	uint32_t out;			/* chunks in the ring not yet walked past */
+};
+
+/* A chunk below the tail that a reader still held when it was passed. */
+struct pending {
+	uint32_t id;
+	uint64_t word;			/* from which it will be changed */
+};
+
+struct zcp_pub {
+	struct zcp *bus;
+	struct ring *ring;
+	struct place *place;
+	char *topic;
+	uint32_t port, serial;
+	uint32_t mask, slots, history;
+	bool lossy;
+	enum zcp_stamp stamp;
+
+	uint64_t head;			/* next seq */
+	uint64_t tail;			/* as last seen */
+	uint64_t walked;		/* chunks of [0, walked) are dealt with:
+					   slots from here on are in use */
+	bool fence_due;			/* a reader may have been passed over */
+	uint64_t bytes, unseen, waits;
+	uint32_t since_reclaim;		/* chunks published */
+	uint32_t *last;			/* per slot: the chunk whose last seq it is */
+	uint32_t out;			/* sum of stock[].out */
+
+	const shared_u64 *generation;
+	struct reader_set readers;
+	struct hold_set holds;
+	struct pending *pending;
+	uint32_t pendings;
+	struct stock stock[MAX_POOLS];
+
+	struct bell *topic_bell, *domain_bell, *room_bell;
+	uint64_t spin;			/* ns worth spinning before a sleep */
+
+	uint32_t partial;		/* chunk published in part, or NO_CHUNK */
+};
+
+static inline int pub_check(const struct zcp_pub *pub)
+{
+	return bus_check(pub->bus);
+}
+
+static inline uint64_t pub_free_slots(const struct zcp_pub *pub)
+{
+	return pub->slots - (pub->head - pub->walked);
+}
+
+/* ---- reclaim.c ------------------------------------------------------------ */
+
+/*
+ * Moves the tail as far as the readers allow and takes back what nobody
+ * holds; `past_lossy`: without regard to what lossy readers would like kept.
+ * 0, or why nothing could be concluded.
+ */
+int reclaim(struct zcp_pub *pub, bool past_lossy);
+
+/* How far reclaim() could go now, without doing it. */
+uint64_t reclaimable(struct zcp_pub *pub);
+
+/* Loads the readers anew if the list has changed; -ZCP_E_ENDED. */
+int readers_refresh(struct zcp_pub *pub);
+
+/* A reader keeps us waiting: is it dead, with no daemon to say so?  Then it
+ * no longer counts here. */
+void readers_bury(struct zcp_pub *pub);
+
+/* Gives every private chunk back. */
+void stock_return(struct zcp_pub *pub);
+
+/* ---- room.c ------------------------------------------------------------------ */
+
+/* What a publisher waits for; true when it may go on. */
+typedef bool wait_for(struct zcp_pub *pub);
+
+/* Waits until `ready`, rung by readers that cross `want`; -ZCP_E_TIMEOUT. */
+int pub_wait(struct zcp_pub *pub, uint64_t want, wait_for *ready,
+    uint64_t deadline);
+
+/* Waits for room for at least one message: 0 or an error. */
+int pub_room(struct zcp_pub *pub, int64_t timeout);
+
+#endif

@@ -1,0 +1,319 @@
+#include "readers.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "atomics.h"
+#include "error.h"
+
+enum { RETRIES = 1000 };
+
+/* ---- links ----------------------------------------------------------------- */
+
+static bool grow(void **array, uint32_t *room, uint32_t want, size_t each)
+{
+	uint32_t to = *room ? *room : 8;
+	void *bigger;
+
+	while (to < want)
+		to *= 2;
+	if (to == *room)
+		return true;
+	if ((bigger = realloc(*array, to * each)) == NULL)
+		return false;
+	*array = bigger;
+	*room = to;
+	return true;
+}
+
+int link_list_load(struct link_list *list, const struct domain *d,
+    uint32_t port)
+{
+	const struct port *p = &d->ports[port];
+
+	for (int i = 0; i < RETRIES; i++) {
+		uint64_t generation = fact_load(&p->generation);
+		uint64_t extent = fact_load(&p->links);
+		uint32_t first = extent_first(extent);
+		uint32_t count = extent_count(extent);
+
+		if (count > d->m->max_links ||
+		    first > d->m->max_links - count)
+			return error_set(ZCP_E_DAMAGED,
+			    "port %u: its links lie outside of the table", port);
+		if (!grow((void **)&list->link, &list->room, count,
+		    sizeof(*list->link)))
+			return error_set(ZCP_E_SYS, "out of memory");
+		for (uint32_t k = 0; k < count; k++)
+			list->link[k] = fact_load(&d->links[first + k]);
+		fact_recheck();
+		if (fact_load(&p->generation) == generation) {
+			list->count = count;
+			list->generation = generation;
+			return 0;
+		}
+	}
+	return error_set(ZCP_E_BUSY, "port %u: its links keep changing", port);
+}
+
+void link_list_free(struct link_list *list)
+{
+	free(list->link);
+	*list = (struct link_list){ 0 };
+}
+
+/* ---- resolved readers ------------------------------------------------------ */
+
+/* 1 resolved, 0 gone or damaged (the generation tells which), < 0 failure. */
+static int resolve(struct reader *r, struct domain *d, uint64_t link)
+{
+	uint32_t index = link_port(link), cursors, holds;
+	const struct port *p;
+	struct subscription *s;
+	uint64_t incarnation, offset;
+
+	if (index >= d->m->max_ports)
+		return 0;
+	p = &d->ports[index];
+	incarnation = p->incarnation;
+	offset = p->offset;
+	cursors = p->slots;
+	holds = p->history;
+	*r = (struct reader){ .link = link, .participant = p->participant,
+	    .depth = p->depth, .holds = holds };
+	if (fact_load32(&p->serial) != link_serial(link) ||
+	    p->kind != PORT_SUBSCRIBER || link_cursor(link) >= cursors)
+		return 0;
+	if ((r->peer = peer_get(d, r->participant, incarnation)) == NULL)
+		return -ZCP_E_SYS;
+	s = peer_subscription(r->peer, offset, cursors, holds);
+	if (s == NULL) {
+		peer_put(d, r->peer);
+		return 0;
+	}
+	r->subscription = s;
+	r->cursor = subscription_cursor(s, holds, link_cursor(link));
+	return 1;
+}
+
+static void put_all(struct reader *reader, uint32_t count, struct domain *d)
+{
+	for (uint32_t i = 0; i < count; i++)
+		peer_put(d, reader[i].peer);
+	free(reader);
+}
+
+/* Readers found dead stay dead in the new set: serials are not reused. */
+static void carry_deaths(struct reader *to, uint32_t count,
+    const struct reader_set *from)
+{
+	for (uint32_t k = 0; k < from->count; k++)
+		for (uint32_t i = 0; from->reader[k].dead && i < count; i++)
+			if (link_serial(to[i].link) ==
+			    link_serial(from->reader[k].link))
+				to[i].dead = true;
+}
+
+int reader_set_load(struct reader_set *set, struct domain *d, uint32_t port)
+{
+	for (int attempt = 0; attempt < RETRIES; attempt++) {
+		struct reader *reader;
+		uint32_t count = 0;
+		int rc = link_list_load(&set->links, d, port);
+
+		if (rc < 0)
+			return rc;
+		reader = calloc(set->links.count + 1, sizeof(*reader));
+		if (reader == NULL)
+			return error_set(ZCP_E_SYS, "out of memory");
+		rc = 1;
+		for (uint32_t i = 0; i < set->links.count && rc > 0; i++)
+			if ((rc = resolve(&reader[count], d,
+			    set->links.link[i])) > 0)
+				count++;
+		fact_recheck();
+		if (fact_load(&d->ports[port].generation) !=
+		    set->links.generation) {
+			put_all(reader, count, d);
+			continue;
+		}
+		if (rc <= 0) {
+			put_all(reader, count, d);
+			return rc < 0 ? rc : error_set(ZCP_E_DAMAGED,
+			    "port %u: a link names no reader", port);
+		}
+		carry_deaths(reader, count, set);
+		put_all(set->reader, set->count, d);
+		set->reader = reader;
+		set->count = count;
+		set->generation = set->links.generation;
+		return 0;
+	}
+	return error_set(ZCP_E_BUSY, "port %u: its readers keep changing", port);
+}
+
+void reader_set_free(struct reader_set *set, struct domain *d)
+{
+	put_all(set->reader, set->count, d);
+	link_list_free(&set->links);
+	*set = (struct reader_set){ 0 };
+}
+
+/* ---- limits ------------------------------------------------------------------ */
+
+bool reader_cursor(const struct reader *r, const struct ring_view *view,
+    uint64_t *cursor)
+{
+	uint64_t at = cursor_load(r->cursor), c;
+
+	if (word_serial(at) != view->serial)
+		return false;
+	c = number_widen(view->tail, word_number(at));
+	if (number_diff(c, view->tail) < 0)
+		c = view->tail;
+	*cursor = c > view->head ? view->head : c;
+	return true;
+}
+
+static uint64_t lossy_floor(const struct ring_view *view, uint32_t depth)
+{
+	uint32_t most = view->slots / 2 - view->history;
+
+	if (depth == 0 || depth > most)
+		depth = most;
+	return view->head > depth ? view->head - depth : 0;
+}
+
+struct limits readers_limits(const struct reader_set *set,
+    const struct ring_view *view)
+{
+	uint64_t end = view->head > view->history ?
+	    view->head - view->history : 0;
+	struct limits l = { end, end, false };
+
+	for (uint32_t i = 0; i < set->count; i++) {
+		const struct reader *r = &set->reader[i];
+		uint32_t flags = link_flags(r->link);
+		bool gates = (flags & LINK_RELIABLE) && !(flags & LINK_DEMOTED);
+		uint64_t c;
+
+		if (r->dead)
+			continue;
+		if (!reader_cursor(r, view, &c)) {
+			l.unjoined = true;
+			if (!gates || !(flags & LINK_FROM_START) ||
+			    !fact_load32(&r->subscription->opened))
+				continue;
+			c = view->tail;
+		}
+		if (gates && c < l.promised)
+			l.promised = c;
+		if (!gates) {
+			uint64_t floor = lossy_floor(view, r->depth);
+
+			if (c < floor)
+				c = floor;
+		}
+		if (c < l.kept)
+			l.kept = c;
+	}
+	if (l.promised < view->tail)
+		l.promised = view->tail;
+	if (l.kept < view->tail)
+		l.kept = view->tail;
+	return l;
+}
+
+bool readers_passed(const struct reader_set *set,
+    const struct ring_view *view, uint64_t tail)
+{
+	for (uint32_t i = 0; i < set->count; i++) {
+		uint64_t at = cursor_load(set->reader[i].cursor);
+
+		if (word_serial(at) != view->serial ||
+		    number_diff(word_number(at), tail) < 0)
+			return true;
+	}
+	return false;
+}
+
+/* ---- held chunks --------------------------------------------------------------- */
+
+static uint32_t spread(uint32_t chunk)
+{
+	return chunk * UINT32_C(2654435769);	/* Knuth's multiplicative hash */
+}
+
+void hold_set_clear(struct hold_set *set)
+{
+	if (set->count > 0)
+		memset(set->slot, 0xff, set->room * sizeof(*set->slot));
+	set->count = 0;
+}
+
+static void insert(uint32_t *slot, uint32_t room, uint32_t chunk)
+{
+	uint32_t i = spread(chunk) & (room - 1);
+
+	while (slot[i] != NO_CHUNK)
+		i = (i + 1) & (room - 1);
+	slot[i] = chunk;
+}
+
+bool hold_set_add(struct hold_set *set, uint32_t chunk)
+{
+	if (chunk == NO_CHUNK || hold_set_has(set, chunk))
+		return true;
+	if ((set->count + 1) * 2 > set->room) {
+		uint32_t room = set->room ? set->room * 2 : 256;
+		uint32_t *slot = malloc(room * sizeof(*slot));
+
+		if (slot == NULL)
+			return false;
+		memset(slot, 0xff, room * sizeof(*slot));
+		for (uint32_t i = 0; i < set->room; i++)
+			if (set->slot[i] != NO_CHUNK)
+				insert(slot, room, set->slot[i]);
+		free(set->slot);
+		set->slot = slot;
+		set->room = room;
+	}
+	insert(set->slot, set->room, chunk);
+	set->count++;
+	return true;
+}
+
+bool hold_set_has(const struct hold_set *set, uint32_t chunk)
+{
+	if (set->count == 0)
+		return false;
+	for (uint32_t i = spread(chunk) & (set->room - 1);
+	    set->slot[i] != NO_CHUNK; i = (i + 1) & (set->room - 1))
+		if (set->slot[i] == chunk)
+			return true;
+	return false;
+}
+
+void hold_set_free(struct hold_set *set)
+{
+	free(set->slot);
+	*set = (struct hold_set){ 0 };
+}
+
+bool hold_set_collect(struct hold_set *set, const struct cursor *cursor,
+    uint32_t holds)
+{
+	for (uint32_t w = 0; w * 64 < holds; w++) {
+		uint64_t used = holds_load(cursor, w);
+
+		while (used != 0) {
+			uint32_t i = w * 64 + (uint32_t)__builtin_ctzll(used);
+
+			used &= used - 1;
+			if (i < holds &&
+			    !hold_set_add(set, hold_chunk(cursor, i)))
+				return false;
+		}
+	}
+	return true;
+}

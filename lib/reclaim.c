@@ -1,0 +1,244 @@
+/*
+ * reclaim.c - the owner's part of reclaiming, zcp-design(7): limit, tail,
+ * fence, holds, chunks; in batches, never per publish.
+ */
+#include "liveness.h"
+#include "publisher.h"
+
+static struct ring_view view_of(const struct zcp_pub *pub)
+{
+	return (struct ring_view){ .serial = pub->serial, .tail = pub->tail,
+	    .head = pub->head, .history = pub->history, .slots = pub->slots };
+}
+
+int readers_refresh(struct zcp_pub *pub)
+{
+	struct domain *d = &pub->bus->d;
+	const struct port *port = &d->ports[pub->port];
+
+	if (fact_load(pub->generation) == pub->readers.generation)
+		return 0;
+	if (fact_load32(&port->serial) != pub->serial ||
+	    fact_load32(&port->state) != PORT_OPEN)
+		return error_set(ZCP_E_ENDED, "the route daemon has ended the "
+		    "publisher of %s (it took this process for dead)",
+		    pub->topic);
+	return reader_set_load(&pub->readers, d, pub->port);
+}
+
+uint64_t reclaimable(struct zcp_pub *pub)
+{
+	struct ring_view view = view_of(pub);
+
+	if (readers_refresh(pub) < 0)
+		return pub->tail;
+	return readers_limits(&pub->readers, &view).kept;
+}
+
+void readers_bury(struct zcp_pub *pub)
+{
+	for (uint32_t i = 0; i < pub->readers.count; i++) {
+		struct reader *r = &pub->readers.reader[i];
+
+		if (!r->dead)
+			r->dead = participant_dead(&pub->bus->d,
+			    r->participant);
+	}
+}
+
+/* ---- chunks -------------------------------------------------------------------- */
+
+static struct pools *pools_of(struct zcp_pub *pub)
+{
+	return &pub->bus->d.pools;
+}
+
+static void ring_pool(struct zcp_pub *pub, uint32_t id)
+{
+	struct domain *d = &pub->bus->d;
+
+	fence_light(d->symmetric);
+	bell_ring(domain_bell(d, bell_of_pool(chunk_pool(id))));
+}
+
+/* Nobody holds it: to the stock while the pool has plenty, else free. */
+static void collect(struct zcp_pub *pub, uint32_t id, uint64_t word)
+{
+	struct stock *stock = &pub->stock[chunk_pool(id)];
+
+	if (stock->count < stock->most) {
+		if (word_change(pool_word(pools_of(pub), id), word,
+		    word_make(CHUNK_LOANED, pub->serial, 0)))
+			stock->id[stock->count++] = id;
+	} else if (pool_free(pools_of(pub), id, word))
+		ring_pool(pub, id);
+}
+
+static void stock_shrink(struct zcp_pub *pub, struct stock *stock)
+{
+	while (stock->count > stock->most) {
+		uint32_t id = stock->id[--stock->count];
+
+		if (pool_free(pools_of(pub), id,
+		    word_make(CHUNK_LOANED, pub->serial, 0)))
+			ring_pool(pub, id);
+	}
+}
+
+/* An eighth of a pool, and nothing while less than a quarter of it is free
+ * or somebody sleeps for it: stocks together leave every pool that quarter. */
+static void stock_limits(struct zcp_pub *pub)
+{
+	struct domain *d = &pub->bus->d;
+
+	for (uint32_t i = 0; i < d->pools.count; i++) {
+		struct stock *stock = &pub->stock[i];
+		uint32_t count = pool_count(&d->pools.pool[i]);
+
+		if (stock->out == 0 && stock->count == 0)
+			continue;
+		stock->most = count / 8 < STOCK_MAX ? count / 8 : STOCK_MAX;
+		if (pool_free_estimate(&d->pools.pool[i]) < count / 4 ||
+		    (bell_load(domain_bell(d, bell_of_pool(i))) & BELL_SLEEPER))
+			stock->most = 0;
+		stock_shrink(pub, stock);
+	}
+}
+
+void stock_return(struct zcp_pub *pub)
+{
+	for (uint32_t i = 0; i < pools_of(pub)->count; i++) {
+		pub->stock[i].most = 0;
+		stock_shrink(pub, &pub->stock[i]);
+	}
+}
+
+/* ---- the steps ------------------------------------------------------------------- */
+
+/* What lossy readers keep may not exceed half of a pool. */
+static uint64_t within_half(struct zcp_pub *pub, struct limits l)
+{
+	uint32_t over[MAX_POOLS] = { 0 };
+	bool any = false;
+
+	for (uint32_t i = 0; i < pools_of(pub)->count; i++) {
+		uint32_t half = pool_count(&pools_of(pub)->pool[i]) / 2;
+
+		if (pub->stock[i].out > half) {
+			over[i] = pub->stock[i].out - half;
+			any = true;
+		}
+	}
+	if (!any)
+		return l.kept;
+	for (uint64_t seq = pub->walked; seq < l.promised; seq++) {
+		uint32_t id = pub->last[seq & pub->mask];
+
+		if (id != NO_CHUNK && over[chunk_pool(id)] > 0) {
+			over[chunk_pool(id)]--;
+			if (seq + 1 > l.kept)
+				l.kept = seq + 1;
+		}
+	}
+	return l.kept;
+}
+
+/* Steps 1 and 2; notes whether the holds may be believed without a fence. */
+static void move_tail(struct zcp_pub *pub, bool past_lossy)
+{
+	struct ring_view view = view_of(pub);
+	struct limits l = readers_limits(&pub->readers, &view);
+	uint64_t limit = past_lossy ? l.promised : within_half(pub, l);
+	uint64_t word = tail_load(pub->ring);
+	uint64_t tail = number_widen(pub->tail, word_number(word));
+
+	if (l.unjoined || tail != pub->tail)
+		pub->fence_due = true;
+	while (tail < limit)
+		if (tail_move(pub->ring, &word,
+		    word_make(0, pub->serial, limit))) {
+			tail = limit;
+		} else {
+			tail = number_widen(pub->tail, word_number(word));
+			pub->fence_due = true;
+		}
+	pub->tail = tail;
+	if (readers_passed(&pub->readers, &view, tail))
+		pub->fence_due = true;
+}
+
+static int collect_holds(struct zcp_pub *pub)
+{
+	hold_set_clear(&pub->holds);
+	for (uint32_t i = 0; i < pub->readers.count; i++) {
+		const struct reader *r = &pub->readers.reader[i];
+
+		if (!r->dead && !hold_set_collect(&pub->holds, r->cursor,
+		    r->holds))
+			return error_set(ZCP_E_SYS, "out of memory");
+	}
+	return 0;
+}
+
+static void judge(struct zcp_pub *pub, uint32_t id, uint64_t word)
+{
+	if (!hold_set_has(&pub->holds, id))
+		collect(pub, id, word);
+	else if (pub->pendings < pub->slots)
+		pub->pending[pub->pendings++] = (struct pending){ id, word };
+	/* else it stays for a sweep, which judges by the same rule */
+}
+
+static void walk(struct zcp_pub *pub)
+{
+	uint32_t pendings = pub->pendings;
+
+	pub->pendings = 0;
+	for (uint32_t i = 0; i < pendings; i++)
+		judge(pub, pub->pending[i].id, pub->pending[i].word);
+	for (; pub->walked < pub->tail; pub->walked++) {
+		uint32_t *last = &pub->last[pub->walked & pub->mask];
+		uint32_t id = *last;
+
+		if (id == NO_CHUNK)
+			continue;
+		*last = NO_CHUNK;
+		pub->stock[chunk_pool(id)].out--;
+		pub->out--;
+		judge(pub, id, word_make(CHUNK_PUBLISHED, pub->serial,
+		    pub->walked));
+	}
+}
+
+int reclaim(struct zcp_pub *pub, bool past_lossy)
+{
+	bool symmetric = pub->bus->d.symmetric;
+	int rc;
+
+	if ((rc = readers_refresh(pub)) < 0)
+		return rc;
+	pub->since_reclaim = 0;
+	move_tail(pub, past_lossy);
+	/*
+	 * A reader that joins stores its cursor, fences and looks at the tail;
+	 * we moved the tail and look at the generation.  One sees the other.
+	 */
+	fence_light(symmetric);
+	if (fact_load(pub->generation) != pub->readers.generation) {
+		pub->fence_due = true;
+		if ((rc = readers_refresh(pub)) < 0)
+			return rc;
+	}
+	if (pub->out == 0 && pub->pendings == 0) {
+		pub->walked = pub->tail;
+		return 0;
+	}
+	if (pub->fence_due && fence_heavy(symmetric) < 0)
+		return error_sys("membarrier failed");
+	if ((rc = collect_holds(pub)) < 0)
+		return rc;
+	pub->fence_due = false;
+	stock_limits(pub);
+	walk(pub);
+	return 0;
+}

@@ -1,0 +1,83 @@
+/* ring.h - the slots of one ring: writing, copying, finding the end. */
+#ifndef ZCP_RING_H
+#define ZCP_RING_H
+
+#include "atomics.h"
+
+struct message {
+	uint64_t time;
+	uint32_t chunk, offset, length, kind;
+	uint64_t body[INLINE_SIZE / 8];	/* when chunk is CHUNK_INLINE */
+};
+
+enum slot_found { SLOT_EMPTY, SLOT_MESSAGE, SLOT_OVERTAKEN };
+
+/* The owner has room: tail is seen to be beyond seq - slots. */
+static inline void ring_put(struct ring *ring, uint32_t mask, uint64_t seq,
+    const struct message *m)
+{
+	struct slot *slot = &ring->slot[seq & mask];
+
+	slot_begin(slot, seq);
+	slot_put(&slot->time, m->time);
+	slot_put(&slot->place, m->chunk | (uint64_t)m->offset << 32);
+	slot_put(&slot->what, m->length | (uint64_t)m->kind << 32);
+	if (m->chunk == CHUNK_INLINE)
+		for (unsigned i = 0; i < INLINE_SIZE / 8; i++)
+			slot_put(&slot->body[i], m->body[i]);
+	slot_complete(slot, seq);
+}
+
+static inline enum slot_found stamp_says(uint64_t stamp, uint64_t seq)
+{
+	if (stamp == seq + 1)
+		return SLOT_MESSAGE;
+	/* BUSY or complete, a later number has taken the place. */
+	return (int64_t)((stamp & ~STAMP_BUSY) - (seq + 1)) > 0 ?
+	    SLOT_OVERTAKEN : SLOT_EMPTY;
+}
+
+/* Copies message `seq`; *m is only believed when it says SLOT_MESSAGE. */
+static inline enum slot_found ring_get(const struct ring *ring, uint32_t mask,
+    uint64_t seq, struct message *m)
+{
+	const struct slot *slot = &ring->slot[seq & mask];
+	enum slot_found found = stamp_says(slot_stamp(slot), seq);
+	uint64_t place, what;
+
+	if (found != SLOT_MESSAGE)
+		return found;
+	place = slot_get(&slot->place);
+	what = slot_get(&slot->what);
+	m->time = slot_get(&slot->time);
+	m->chunk = (uint32_t)place;
+	m->offset = (uint32_t)(place >> 32);
+	m->length = (uint32_t)what;
+	m->kind = (uint32_t)(what >> 32);
+	if (m->chunk == CHUNK_INLINE)
+		for (unsigned i = 0; i < INLINE_SIZE / 8; i++)
+			m->body[i] = slot_get(&slot->body[i]);
+	return slot_recheck(slot) == seq + 1 ? SLOT_MESSAGE : SLOT_OVERTAKEN;
+}
+
+/*
+ * The first seq, from `from` on, without its stamp.  `from` is a hint
+ * (head lags by a batch, and is not trusted after its owner's death), `tail`
+ * bounds it: at most `slots` stamps can be complete.
+ */
+static inline uint64_t ring_end(const struct ring *ring, uint32_t mask,
+    uint64_t tail, uint64_t from)
+{
+	uint64_t seq = from;
+
+	if (number_diff(from, tail) < 0 || from - tail > (uint64_t)mask + 1 ||
+	    (from > tail && stamp_says(slot_stamp(
+	    &ring->slot[(from - 1) & mask]), from - 1) == SLOT_EMPTY))
+		seq = tail;
+	while (seq - tail <= mask && stamp_says(slot_stamp(
+	    &ring->slot[seq & mask]), seq) == SLOT_MESSAGE)
+		seq++;
+	return seq;
+}
+
+#endif

@@ -1,0 +1,98 @@
+/* room.c - how a publisher waits: for readers, or for memory. */
+#include "clock.h"
+#include "publisher.h"
+#include "spin.h"
+
+struct waiting {
+	struct zcp_pub *pub;
+	wait_for *ready;
+};
+
+static bool ready_now(void *arg)
+{
+	struct waiting *w = arg;
+
+	return w->ready(w->pub);
+}
+
+static bool spin_ready(struct zcp_pub *pub, wait_for *ready, uint64_t deadline)
+{
+	struct waiting w = { pub, ready };
+
+	return spin_until(&pub->spin, deadline, ready_now, &w);
+}
+
+/* The room bell, and those of all pools: a loan waits for either. */
+static unsigned bells_of(struct zcp_pub *pub, struct bell **bells)
+{
+	struct domain *d = &pub->bus->d;
+	unsigned n = 0;
+
+	bells[n++] = pub->room_bell;
+	for (uint32_t i = 0; d->waitv && i < d->pools.count; i++)
+		bells[n++] = domain_bell(d, bell_of_pool(i));
+	return n;
+}
+
+int pub_wait(struct zcp_pub *pub, uint64_t want, wait_for *ready,
+    uint64_t deadline)
+{
+	struct domain *d = &pub->bus->d;
+	struct waiting w = { pub, ready };
+	struct bell *bells[1 + MAX_POOLS];
+	unsigned count = bells_of(pub, bells);
+	uint64_t left;
+	int rc = 0;
+
+	if (ready(pub) || spin_ready(pub, ready, deadline))
+		return 0;
+	news_store(&pub->ring->waits, ++pub->waits);
+	want_store(pub->ring, WANT_SET | want);
+	while (rc == 0 && !ready(pub)) {
+		/* One futex knows nothing of the pools: look more often. */
+		left = deadline_left(deadline, d->waitv ? BELL_RECHECK :
+		    BELL_RECHECK / 10);
+		if (left == 0)
+			rc = error_set(ZCP_E_TIMEOUT, "timed out");
+		else
+			rc = bell_sleep(bells, count, NULL, left, d->symmetric,
+			    d->waitv, ready_now, &w);
+		if (rc == 0 && !ready(pub))
+			readers_bury(pub);
+	}
+	want_store(pub->ring, 0);
+	return rc;
+}
+
+static bool reader_moved(struct zcp_pub *pub)
+{
+	return reclaimable(pub) > pub->tail ||
+	    fact_load32(&pub->bus->d.ports[pub->port].state) != PORT_OPEN;
+}
+
+int pub_room(struct zcp_pub *pub, int64_t timeout)
+{
+	uint64_t deadline = 0;
+	int rc;
+
+	for (;;) {
+		if ((rc = reclaim(pub, false)) < 0)
+			return rc;
+		if (pub_free_slots(pub) > 0)
+			return 0;
+		if (timeout == 0)
+			return error_set(ZCP_E_TIMEOUT, "a reliable reader "
+			    "leaves no room in the ring of %u messages",
+			    pub->slots);
+		if (deadline == 0)
+			deadline = deadline_after(timeout);
+		/* An eighth of the ring at once: a wake-up costs more than a
+		 * message. */
+		rc = pub_wait(pub, pub->tail + pub->slots / 8, reader_moved,
+		    deadline);
+		if (rc < 0)
+			return rc == -ZCP_E_TIMEOUT ? error_set(ZCP_E_TIMEOUT,
+			    "timed out: a reliable reader leaves no room in "
+			    "the ring of %u messages", pub->slots) : rc;
+	}
+}

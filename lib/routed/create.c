@@ -1,0 +1,196 @@
+/* create.c - the segments of a new domain, magic last. */
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "atomics.h"
+#include "clock.h"
+#include "control.h"
+#include "error.h"
+#include "log.h"
+#include "routed.h"
+
+struct settings settings_default(void)
+{
+	return (struct settings){
+		.domain = "default",
+		/* the seeds' 170 chunks, and some for streams */
+		.pool = { { 128, 100 }, { 1024, 50 }, { 4096, 20 },
+		    { 65536, 32 } },
+		.pools = 4,
+		.max_participants = 256, .max_topics = 1024,
+		.max_ports = 2048, .max_links = 16384,
+		.heartbeat = NS_PER_S,
+		.mode = 0600,
+	};
+}
+
+static uint64_t align_up(uint64_t n, uint64_t to)
+{
+	return (n + to - 1) / to * to;
+}
+
+enum { PAGE = 4096 };
+
+static uint64_t words_bytes(const struct settings *s)
+{
+	uint64_t n = 0;
+
+	for (uint32_t i = 0; i < s->pools; i++)
+		n += align_up(8ull * s->pool[i].count, CACHE_LINE) +
+		    align_up(8ull * ((s->pool[i].count + 63) / 64), CACHE_LINE);
+	return n;
+}
+
+struct sizes domain_sizes(const struct settings *s)
+{
+	struct mgmt m = { .max_topics = s->max_topics,
+	    .max_ports = s->max_ports };
+	struct sizes z = {
+		.mgmt = align_up(sizeof(struct mgmt) +
+		    (uint64_t)s->max_participants * sizeof(struct participant) +
+		    (uint64_t)s->max_topics * sizeof(struct topic) +
+		    (uint64_t)s->max_ports * sizeof(struct port) +
+		    (uint64_t)s->max_links * sizeof(uint64_t), PAGE),
+		.bell = align_up(sizeof(struct segment_head) +
+		    (uint64_t)bell_count(&m) * sizeof(struct bell), PAGE),
+		.pool = align_up(sizeof(struct segment_head) + words_bytes(s),
+		    PAGE),
+		.data = PAGE,
+	};
+
+	for (uint32_t i = 0; i < s->pools; i++)
+		z.data += align_up((uint64_t)s->pool[i].chunk_size *
+		    s->pool[i].count, PAGE);
+	z.data_committed = z.data;
+	return z;
+}
+
+static void fill_pools(struct mgmt *m, const struct settings *s,
+    struct segment *pool)
+{
+	uint64_t words = sizeof(struct segment_head), data = PAGE;
+
+	for (uint32_t i = 0; i < s->pools; i++) {
+		struct pool_descriptor *p = &m->pool[i];
+		uint32_t count = s->pool[i].count;
+
+		p->chunk_size = s->pool[i].chunk_size;
+		p->limit = count;
+		p->words = words;
+		words += align_up(8ull * count, CACHE_LINE);
+		p->hints = words;
+		words += align_up(8ull * ((count + 63) / 64), CACHE_LINE);
+		p->data = data;
+		data += align_up((uint64_t)p->chunk_size * count, PAGE);
+		for (uint32_t k = 0; k < count; k++) {
+			char *base = pool->base;
+
+			((shared_u64 *)(base + p->words))[k] =
+			    word_make(CHUNK_FREE, 0, 0);
+			((shared_u64 *)(base + p->hints))[k / 64] |=
+			    UINT64_C(1) << k % 64;
+		}
+		fact_publish32(&p->count, count);
+	}
+	m->pools = s->pools;
+}
+
+static void fill_mgmt(struct mgmt *m, const struct settings *s)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	m->created = (uint64_t)now.tv_sec * NS_PER_S + (uint64_t)now.tv_nsec;
+	m->flags = (s->symmetric ? DOMAIN_SYMMETRIC : 0) |
+	    (s->no_waitv ? DOMAIN_NO_WAITV : 0);
+	m->max_participants = s->max_participants;
+	m->max_topics = s->max_topics;
+	m->max_ports = s->max_ports;
+	m->max_links = s->max_links;
+	m->mode = s->mode;
+	m->heartbeat = s->heartbeat;
+	m->participants = sizeof(struct mgmt);
+	m->topics = m->participants +
+	    (uint64_t)s->max_participants * sizeof(struct participant);
+	m->ports = m->topics + (uint64_t)s->max_topics * sizeof(struct topic);
+	m->links = m->ports + (uint64_t)s->max_ports * sizeof(struct port);
+	snprintf(m->domain, sizeof(m->domain), "%s", s->domain);
+	fact_publish32(&m->serial_next, 1);
+	fact_publish32(&m->serial_epoch, 1);
+}
+
+int domain_create(const struct settings *s)
+{
+	struct sizes z = domain_sizes(s);
+	struct segment mgmt = SEGMENT_INIT, bell = SEGMENT_INIT,
+	    pool = SEGMENT_INIT, data = SEGMENT_INIT;
+	uint64_t instance = control_nonce();
+	char path[SEGMENT_PATH];
+	int rc;
+
+	/* The management words are never for others to write. */
+	segment_path(path, geteuid(), s->domain, "mgmt");
+	if ((rc = segment_create(&mgmt, path, PART_MGMT, z.mgmt, z.mgmt,
+	    instance, s->mode & ~(mode_t)0022)) < 0)
+		return rc;
+	segment_path(path, geteuid(), s->domain, "bell");
+	if ((rc = segment_create(&bell, path, PART_BELL, z.bell, z.bell,
+	    instance, s->mode)) < 0)
+		goto out;
+	segment_path(path, geteuid(), s->domain, "pool");
+	if ((rc = segment_create(&pool, path, PART_POOL, z.pool, z.pool,
+	    instance, s->mode)) < 0)
+		goto out;
+	segment_path(path, geteuid(), s->domain, "data");
+	if ((rc = segment_create(&data, path, PART_DATA, z.data,
+	    z.data_committed, instance, s->mode)) < 0)
+		goto out;
+	fill_mgmt(mgmt.base, s);
+	fill_pools(mgmt.base, s, &pool);
+	segment_ready(&data);
+	segment_ready(&pool);
+	segment_ready(&bell);
+	segment_ready(&mgmt);
+out:
+	segment_close(&mgmt);
+	segment_close(&bell);
+	segment_close(&pool);
+	segment_close(&data);
+	if (rc < 0)
+		domain_remove(geteuid(), s->domain);
+	return rc;
+}
+
+/* mgmt last: without it the rest is not found, with it it is explained. */
+void domain_remove(uid_t uid, const char *domain)
+{
+	static const char *const parts[] = { "data", "pool", "bell", "mgmt" };
+	char prefix[SEGMENT_PATH], path[SEGMENT_PATH + 256];
+	const char *base;
+	struct dirent *entry;
+	DIR *dir = opendir(SEGMENT_DIR);
+
+	segment_path(prefix, uid, domain, "p");
+	base = strrchr(prefix, '/') + 1;
+	while (dir != NULL && (entry = readdir(dir)) != NULL) {
+		const char *n = entry->d_name + strlen(base);
+
+		if (strncmp(entry->d_name, base, strlen(base)) == 0 &&
+		    *n != '\0' && strspn(n, "0123456789") == strlen(n)) {
+			snprintf(path, sizeof(path), SEGMENT_DIR "/%s",
+			    entry->d_name);
+			unlink(path);
+		}
+	}
+	if (dir != NULL)
+		closedir(dir);
+	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
+		segment_path(path, uid, domain, parts[i]);
+		if (unlink(path) < 0 && errno != ENOENT)
+			log_warn("cannot remove %s: %s", path, strerror(errno));
+	}
+}

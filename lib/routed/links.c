@@ -1,0 +1,173 @@
+/*
+ * links.c - the lists that say who reads whom.
+ *
+ * Every port's list is an extent of one table.  A list changes by stores of
+ * single words, each of which leaves a list that may be read (a link twice
+ * is harmless, one missing is not), between two bumps of the port's
+ * generation: whoever read meanwhile reads again.  An extent that was left
+ * is used again only behind the second bump.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "atomics.h"
+#include "error.h"
+#include "log.h"
+#include "routed.h"
+
+static uint64_t extent_of(const struct routed *r, uint32_t port)
+{
+	return fact_load(&r->d.ports[port].links);
+}
+
+void generation_bump(struct routed *r, uint32_t port)
+{
+	fact_change(&r->d.ports[port].generation);
+}
+
+static void mark(struct routed *r, uint64_t extent, uint8_t used)
+{
+	memset(r->link_used + extent_first(extent), used,
+	    extent_capacity(extent));
+}
+
+int links_rebuild(struct routed *r)
+{
+	const struct mgmt *m = r->d.m;
+
+	r->link_used = calloc(m->max_links, 1);
+	if (r->link_used == NULL)
+		return error_set(ZCP_E_SYS, "out of memory");
+	for (uint32_t i = 0; i < m->max_ports; i++) {
+		uint64_t e = extent_of(r, i);
+
+		if (extent_first(e) > m->max_links ||
+		    extent_capacity(e) > m->max_links - extent_first(e) ||
+		    extent_count(e) > extent_capacity(e))
+			return error_set(ZCP_E_DAMAGED, "domain %s: port %u "
+			    "has a list of links that lies outside of the "
+			    "table", r->d.name, i);
+		mark(r, e, 1);
+	}
+	return 0;
+}
+
+static uint32_t find_run(const struct routed *r, uint32_t length)
+{
+	uint32_t run = 0;
+
+	for (uint32_t i = 0; i < r->d.m->max_links; i++) {
+		run = r->link_used[i] ? 0 : run + 1;
+		if (run == length)
+			return i + 1 - length;
+	}
+	return UINT32_MAX;
+}
+
+static uint32_t bigger(uint64_t extent)
+{
+	uint32_t capacity = extent_capacity(extent);
+
+	return capacity == 0 ? 4 : capacity < 0x8000 ? capacity * 2 : 0xffff;
+}
+
+bool links_room(struct routed *r, uint32_t port)
+{
+	uint64_t e = extent_of(r, port);
+
+	return extent_count(e) < extent_capacity(e) ||
+	    (extent_capacity(e) < 0xffff && find_run(r, bigger(e)) !=
+	    UINT32_MAX);
+}
+
+/* Copies the list to a larger extent; the old one is given back. */
+static int move_list(struct routed *r, uint32_t port)
+{
+	uint64_t e = extent_of(r, port);
+	uint32_t first = find_run(r, bigger(e));
+
+	if (first == UINT32_MAX)
+		return error_set(ZCP_E_REFUSED, "all %u links between ports "
+		    "are in use (zcp-routed --max-links)", r->d.m->max_links);
+	for (uint32_t i = 0; i < extent_count(e); i++)
+		fact_publish(&r->d.links[first + i],
+		    fact_load(&r->d.links[extent_first(e) + i]));
+	generation_bump(r, port);
+	fact_publish(&r->d.ports[port].links,
+	    extent_make(first, bigger(e), extent_count(e)));
+	mark(r, extent_of(r, port), 1);
+	generation_bump(r, port);
+	mark(r, e, 0);
+	return 0;
+}
+
+int link_add(struct routed *r, uint32_t port, uint64_t link)
+{
+	uint64_t e = extent_of(r, port);
+	int rc;
+
+	if (extent_count(e) == extent_capacity(e)) {
+		if ((rc = move_list(r, port)) < 0)
+			return rc;
+		e = extent_of(r, port);
+	}
+	generation_bump(r, port);
+	fact_publish(&r->d.links[extent_first(e) + extent_count(e)], link);
+	fact_publish(&r->d.ports[port].links, extent_make(extent_first(e),
+	    extent_capacity(e), extent_count(e) + 1));
+	generation_bump(r, port);
+	return 0;
+}
+
+static shared_u64 *find(struct routed *r, uint32_t port, uint32_t other)
+{
+	uint64_t e = extent_of(r, port);
+
+	for (uint32_t i = 0; i < extent_count(e); i++) {
+		shared_u64 *link = &r->d.links[extent_first(e) + i];
+
+		if (link_port(fact_load(link)) == other)
+			return link;
+	}
+	return NULL;
+}
+
+void link_remove(struct routed *r, uint32_t port, uint32_t other)
+{
+	uint64_t e = extent_of(r, port);
+	shared_u64 *link;
+
+	while ((link = find(r, port, other)) != NULL) {
+		uint32_t last = extent_first(e) + extent_count(e) - 1;
+
+		generation_bump(r, port);
+		fact_publish(link, fact_load(&r->d.links[last]));
+		e = extent_make(extent_first(e), extent_capacity(e),
+		    extent_count(e) - 1);
+		fact_publish(&r->d.ports[port].links, e);
+		generation_bump(r, port);
+	}
+}
+
+void link_flag(struct routed *r, uint32_t port, uint32_t other,
+    uint32_t flags, bool on)
+{
+	shared_u64 *link = find(r, port, other);
+	uint64_t value;
+
+	if (link == NULL)
+		return;
+	value = fact_load(link);
+	fact_publish(link, on ? value | flags : value & ~(uint64_t)flags);
+	generation_bump(r, port);
+}
+
+void links_release(struct routed *r, uint32_t port)
+{
+	uint64_t e = extent_of(r, port);
+
+	generation_bump(r, port);
+	fact_publish(&r->d.ports[port].links, 0);
+	generation_bump(r, port);
+	mark(r, e, 0);
+}

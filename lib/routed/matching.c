@@ -1,0 +1,297 @@
+/* matching.c - who is linked with whom, and the cursor of each link. */
+#include <string.h>
+
+#include "atomics.h"
+#include "error.h"
+#include "log.h"
+#include "routed.h"
+#include "topic.h"
+
+static struct port *port_of(const struct routed *r, uint32_t port)
+{
+	return &r->d.ports[port];
+}
+
+static bool is(const struct routed *r, uint32_t port, enum port_kind kind,
+    enum port_state state)
+{
+	return fact_load32(&port_of(r, port)->state) == (uint32_t)state &&
+	    port_of(r, port)->kind == (uint32_t)kind;
+}
+
+static bool ports_match(const struct routed *r, uint32_t publisher,
+    uint32_t subscriber)
+{
+	uint32_t p = port_of(r, publisher)->topic;
+	uint32_t s = port_of(r, subscriber)->topic;
+
+	if (fact_load32(&r->d.topics[s].state) == TOPIC_PATTERN)
+		return topic_matches(r->d.topics[s].name, r->d.topics[p].name);
+	return p == s;
+}
+
+/* ---- a subscription's file -------------------------------------------------- */
+
+static struct subscription *subscription_of(struct routed *r, uint32_t port)
+{
+	const struct port *p = port_of(r, port);
+	struct peer *peer = r->watch[p->participant].peer;
+
+	return peer == NULL ? NULL :
+	    peer_subscription(peer, p->offset, p->slots, p->history);
+}
+
+static bool line_shows_holds(const struct cursor *c)
+{
+	for (unsigned w = 0; w < USED_WORDS; w++)
+		if (holds_load(c, w) != 0)
+			return true;
+	return false;
+}
+
+bool holds_shown(struct routed *r, uint32_t port)
+{
+	const struct port *p = port_of(r, port);
+	struct subscription *s = subscription_of(r, port);
+
+	for (uint32_t i = 0; s != NULL && i < p->slots; i++)
+		if (line_shows_holds(subscription_cursor(s, p->history, i)))
+			return true;
+	return false;
+}
+
+/* A cursor that no link uses and that its reader has let go. */
+static uint32_t free_cursor(struct routed *r, uint32_t subscriber)
+{
+	const struct port *p = port_of(r, subscriber);
+	struct subscription *s = subscription_of(r, subscriber);
+	uint64_t e = fact_load(&p->links);
+
+	for (uint32_t i = 0; s != NULL && i < p->slots; i++) {
+		const struct cursor *c = subscription_cursor(s, p->history, i);
+		bool taken = cursor_load(c) != 0 || line_shows_holds(c);
+
+		for (uint32_t k = 0; k < extent_count(e) && !taken; k++)
+			taken = link_cursor(fact_load(
+			    &r->d.links[extent_first(e) + k])) == i;
+		if (!taken)
+			return i;
+	}
+	return UINT32_MAX;
+}
+
+/* ---- links ----------------------------------------------------------------------- */
+
+static uint32_t flags_of(struct routed *r, uint32_t publisher,
+    uint32_t subscriber)
+{
+	const struct port *p = port_of(r, publisher), *s = port_of(r, subscriber);
+	const struct participant *reader = &r->d.participants[s->participant];
+	struct subscription *sub = subscription_of(r, subscriber);
+	uint32_t flags = 0;
+
+	if (p->flags & s->flags & PORT_RELIABLE)
+		flags |= LINK_RELIABLE;
+	if (fact_load32(&reader->flags) & PARTICIPANT_STALLED &&
+	    r->settings.on_stall == STALL_DEMOTE)
+		flags |= LINK_DEMOTED;
+	/* It was there, and open, before this publisher came. */
+	if (s->registration < p->registration && sub != NULL &&
+	    fact_load32(&sub->opened))
+		flags |= LINK_FROM_START;
+	return flags;
+}
+
+static int link_ports(struct routed *r, uint32_t publisher,
+    uint32_t subscriber)
+{
+	const struct port *s = port_of(r, subscriber);
+	uint32_t cursor = free_cursor(r, subscriber), flags;
+	int rc;
+
+	if (cursor == UINT32_MAX)
+		return error_set(ZCP_E_REFUSED, "the subscription of %s (pid "
+		    "%u) to %s follows %u publishers already, as many as it "
+		    "asked for (zcp_sub_options.publishers)",
+		    r->d.participants[s->participant].name,
+		    r->d.participants[s->participant].pid,
+		    r->d.topics[s->topic].name, s->slots);
+	flags = flags_of(r, publisher, subscriber);
+	/* The publisher's list first: it must wait before it is read. */
+	if ((rc = link_add(r, publisher, link_make(subscriber, cursor,
+	    fact_load32(&s->serial), flags))) < 0)
+		return rc;
+	rc = link_add(r, subscriber, link_make(publisher, cursor,
+	    fact_load32(&port_of(r, publisher)->serial), flags));
+	if (rc < 0)
+		link_remove(r, publisher, subscriber);
+	return rc;
+}
+
+static void tell(struct routed *r, uint32_t publisher)
+{
+	/* Readers that sleep on the topic, patterns that sleep on any news. */
+	bell_announce(domain_bell(&r->d,
+	    bell_of_topic(port_of(r, publisher)->topic)));
+	bell_announce(domain_bell(&r->d, BELL_DOMAIN));
+}
+
+int match_port(struct routed *r, uint32_t port)
+{
+	bool publishes = port_of(r, port)->kind == PORT_PUBLISHER;
+	int rc;
+
+	for (uint32_t i = 0; i < r->d.m->max_ports; i++) {
+		uint32_t p = publishes ? port : i, s = publishes ? i : port;
+
+		if (!is(r, p, PORT_PUBLISHER, PORT_OPEN) ||
+		    !is(r, s, PORT_SUBSCRIBER, PORT_OPEN) ||
+		    !ports_match(r, p, s))
+			continue;
+		if ((rc = link_ports(r, p, s)) < 0) {
+			unmatch_port(r, port);
+			return rc;
+		}
+	}
+	if (publishes)
+		tell(r, port);
+	return 0;
+}
+
+void unmatch_port(struct routed *r, uint32_t port)
+{
+	struct port *p = port_of(r, port);
+	uint64_t e;
+
+	while (extent_count(e = fact_load(&p->links)) > 0) {
+		uint32_t other = link_port(fact_load(
+		    &r->d.links[extent_first(e)]));
+
+		if (other < r->d.m->max_ports) {
+			link_remove(r, other, port);
+			/* A publisher may have waited for this reader. */
+			if (p->kind == PORT_SUBSCRIBER)
+				bell_announce(domain_bell(&r->d,
+				    bell_of_port(r->d.m, other)));
+		}
+		link_remove(r, port, other);
+	}
+	if (p->kind == PORT_PUBLISHER)
+		tell(r, port);
+}
+
+static void demote_port(struct routed *r, uint32_t port, bool on)
+{
+	uint64_t e = fact_load(&port_of(r, port)->links);
+
+	for (uint32_t i = 0; i < extent_count(e); i++) {
+		uint32_t publisher = link_port(fact_load(
+		    &r->d.links[extent_first(e) + i]));
+
+		link_flag(r, publisher, port, LINK_DEMOTED, on);
+		bell_announce(domain_bell(&r->d,
+		    bell_of_port(r->d.m, publisher)));
+	}
+}
+
+void match_demote(struct routed *r, uint32_t slot, bool on)
+{
+	for (uint32_t i = 0; i < r->d.m->max_ports; i++)
+		if (is(r, i, PORT_SUBSCRIBER, PORT_OPEN) &&
+		    port_of(r, i)->participant == slot)
+			demote_port(r, i, on);
+}
+
+uint32_t match_clinging(struct routed *r, uint32_t port)
+{
+	uint64_t e = fact_load(&port_of(r, port)->links);
+	uint32_t serial = fact_load32(&port_of(r, port)->serial), n = 0;
+
+	for (uint32_t i = 0; i < extent_count(e); i++) {
+		uint64_t link = fact_load(&r->d.links[extent_first(e) + i]);
+		uint32_t s = link_port(link);
+		struct subscription *sub;
+
+		if (s >= r->d.m->max_ports ||
+		    !is(r, s, PORT_SUBSCRIBER, PORT_OPEN) ||
+		    (sub = subscription_of(r, s)) == NULL ||
+		    link_cursor(link) >= port_of(r, s)->slots)
+			continue;
+		n += word_serial(cursor_load(subscription_cursor(sub,
+		    port_of(r, s)->history, link_cursor(link)))) == serial;
+	}
+	return n;
+}
+
+/* ---- repair ------------------------------------------------------------------------- */
+
+static bool linked(const struct routed *r, uint32_t port, uint32_t other,
+    uint64_t *link)
+{
+	uint64_t e = fact_load(&port_of(r, port)->links);
+
+	for (uint32_t i = 0; i < extent_count(e); i++) {
+		*link = fact_load(&r->d.links[extent_first(e) + i]);
+		if (link_port(*link) == other &&
+		    link_serial(*link) == fact_load32(
+		    &port_of(r, other)->serial))
+			return true;
+	}
+	return false;
+}
+
+static void repair_pair(struct routed *r, uint32_t p, uint32_t s)
+{
+	uint64_t by_publisher, by_subscriber;
+	bool there = linked(r, p, s, &by_publisher);
+	bool back = linked(r, s, p, &by_subscriber);
+	bool open = is(r, p, PORT_PUBLISHER, PORT_OPEN) &&
+	    is(r, s, PORT_SUBSCRIBER, PORT_OPEN);
+
+	if (there && !back)
+		link_add(r, s, link_make(p, link_cursor(by_publisher),
+		    fact_load32(&port_of(r, p)->serial),
+		    link_flags(by_publisher)));
+	else if (back && !there)
+		link_remove(r, s, p);
+	if (!there && open && link_ports(r, p, s) < 0)
+		log_warn("after adoption: %s", zcp_errmsg());
+}
+
+/* Links to ports that are gone, or were given to another owner. */
+static void remove_dangling(struct routed *r, uint32_t port)
+{
+	uint64_t e = fact_load(&port_of(r, port)->links);
+
+	for (uint32_t i = 0; i < extent_count(e);) {
+		uint64_t link = fact_load(&r->d.links[extent_first(e) + i]);
+		uint32_t other = link_port(link);
+
+		if (other < r->d.m->max_ports &&
+		    fact_load32(&port_of(r, other)->state) != PORT_FREE &&
+		    fact_load32(&port_of(r, other)->serial) ==
+		    link_serial(link)) {
+			i++;
+			continue;
+		}
+		link_remove(r, port, other);
+		e = fact_load(&port_of(r, port)->links);
+	}
+}
+
+void match_repair(struct routed *r)
+{
+	uint32_t n = r->d.m->max_ports;
+
+	for (uint32_t i = 0; i < n; i++)
+		if (fact_load32(&port_of(r, i)->state) != PORT_FREE)
+			remove_dangling(r, i);
+	for (uint32_t p = 0; p < n; p++)
+		for (uint32_t s = 0; s < n; s++)
+			if (fact_load32(&port_of(r, p)->state) != PORT_FREE &&
+			    port_of(r, p)->kind == PORT_PUBLISHER &&
+			    fact_load32(&port_of(r, s)->state) != PORT_FREE &&
+			    port_of(r, s)->kind == PORT_SUBSCRIBER &&
+			    ports_match(r, p, s))
+				repair_pair(r, p, s);
+}

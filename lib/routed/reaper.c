@@ -1,0 +1,328 @@
+/* reaper.c - death watch, heartbeats, drains, sweeps. */
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "atomics.h"
+#include "clock.h"
+#include "error.h"
+#include "liveness.h"
+#include "log.h"
+#include "ring.h"
+#include "routed.h"
+#include "sweep.h"
+
+#ifndef __NR_pidfd_open
+#define __NR_pidfd_open 434
+#endif
+
+#define DRAIN_FIRST (2 * NS_PER_MS)
+#define DRAIN_LAST (250 * NS_PER_MS)
+/* How long readers that have read all may keep an ended ring in place. */
+#define DRAIN_GRACE (10 * NS_PER_S)
+#define SWEEP_PAUSE (5 * NS_PER_MS)
+
+/* ---- death watch ----------------------------------------------------------------- */
+
+static void on_exit_of(evutil_socket_t fd, short what, void *arg)
+{
+	struct watch *w = arg;
+	uint32_t slot = (uint32_t)(w - w->routed->watch);
+
+	(void)fd;
+	(void)what;
+	/* The pidfd stays readable; what it had to say has been heard. */
+	event_del(w->exit);
+	reap(w->routed, slot);
+}
+
+int watch_add(struct routed *r, uint32_t slot)
+{
+	struct participant *p = &r->d.participants[slot];
+	struct watch *w = &r->watch[slot];
+
+	w->routed = r;
+	w->pidfd = -1;
+	w->peer = peer_get(&r->d, slot, p->incarnation);
+	if (w->peer == NULL)
+		return -ZCP_E_SYS;
+	if (p->pid == 0 || p->pid_namespace != pid_namespace_here())
+		return 0;	/* invisible: its lock and its heart will tell */
+	w->pidfd = (int)syscall(__NR_pidfd_open, (pid_t)p->pid, 0);
+	if (w->pidfd < 0)
+		return 0;	/* gone already, or no such call: the tick sees */
+	w->exit = event_new(r->base, w->pidfd, EV_READ, on_exit_of, w);
+	if (w->exit == NULL || event_add(w->exit, NULL) < 0)
+		return error_set(ZCP_E_SYS, "out of memory");
+	return 0;
+}
+
+void watch_remove(struct routed *r, uint32_t slot)
+{
+	struct watch *w = &r->watch[slot];
+
+	if (w->exit != NULL)
+		event_free(w->exit);
+	if (w->pidfd >= 0)
+		close(w->pidfd);
+	peer_put(&r->d, w->peer);
+	*w = (struct watch){ .pidfd = -1 };
+}
+
+void reap(struct routed *r, uint32_t slot)
+{
+	if (fact_load32(&r->d.participants[slot].state) == PARTICIPANT_LIVE &&
+	    participant_dead(&r->d, slot)) {
+		participant_end(r, slot, true);
+		drain(r);
+	}
+}
+
+/* ---- heartbeats --------------------------------------------------------------------- */
+
+static void stall(struct routed *r, uint32_t slot, uint64_t silence)
+{
+	struct participant *p = &r->d.participants[slot];
+
+	fact_publish32(&p->flags, PARTICIPANT_STALLED);
+	log_warn("participant %u: %s (pid %u) stalled, no heartbeat for "
+	    "%.1f s", slot, p->name, p->pid, (double)silence / 1e9);
+	if (r->settings.on_stall == STALL_DEMOTE) {
+		news_add(&r->d.m->demotions, 1);
+		match_demote(r, slot, true);
+	} else if (r->settings.on_stall == STALL_KILL && p->pid != 0)
+		kill((pid_t)p->pid, SIGKILL);
+}
+
+static void revive(struct routed *r, uint32_t slot)
+{
+	struct participant *p = &r->d.participants[slot];
+
+	fact_publish32(&p->flags, 0);
+	log_info("participant %u: %s (pid %u) beats again", slot, p->name,
+	    p->pid);
+	match_demote(r, slot, false);
+}
+
+static void heartbeat(struct routed *r, uint32_t slot, uint64_t now)
+{
+	struct participant *p = &r->d.participants[slot];
+	bool stalled = fact_load32(&p->flags) & PARTICIPANT_STALLED;
+	uint64_t beat = news_load(&r->watch[slot].peer->member->beat);
+	uint64_t silence = now > beat ? now - beat : 0;
+	bool silent = silence > SILENT_PERIODS * r->d.m->heartbeat;
+
+	if (silent && !stalled)
+		stall(r, slot, silence);
+	else if (!silent && stalled)
+		revive(r, slot);
+	/* Without a pidfd nobody else brings the news. */
+	if (silent || r->watch[slot].exit == NULL)
+		reap(r, slot);
+}
+
+void heartbeats(struct routed *r)
+{
+	uint64_t now = clock_ns();
+	bool on_time = now - r->last_tick < 2 * r->d.m->heartbeat;
+
+	r->last_tick = now;
+	/* A daemon that slept with everybody else has no say in who is late. */
+	if (!on_time)
+		return;
+	for (uint32_t i = 0; i < r->d.m->max_participants; i++)
+		if (fact_load32(&r->d.participants[i].state) ==
+		    PARTICIPANT_LIVE && r->watch[i].peer != NULL)
+			heartbeat(r, i, now);
+}
+
+/* ---- draining ------------------------------------------------------------------------- */
+
+static struct ring *ring_of(struct routed *r, const struct port *p)
+{
+	struct peer *peer = r->watch[p->participant].peer;
+	struct ring *ring;
+
+	if (peer == NULL ||
+	    (ring = peer_ring(peer, p->offset, p->slots)) == NULL ||
+	    word_serial(tail_load(ring)) != fact_load32(&p->serial))
+		return NULL;
+	return ring;
+}
+
+struct progress {
+	uint64_t tail, end;
+};
+
+/* Moves the tail of a ring that is not ours as far as its readers allow;
+ * false when the ring is not there (any more, or yet). */
+static bool advance_tail(struct routed *r, uint32_t index, bool past_lossy,
+    struct progress *out)
+{
+	struct port *p = &r->d.ports[index];
+	bool live = fact_load32(&p->state) == PORT_OPEN;
+	struct ring *ring = ring_of(r, p);
+	struct reader_set readers = { 0 };
+	struct limits l;
+	uint64_t word, head, limit;
+	struct ring_view view;
+
+	if (ring == NULL)
+		return false;
+	word = tail_load(ring);
+	head = news_load(&ring->head);
+	view = (struct ring_view){ .serial = fact_load32(&p->serial),
+	    .tail = number_widen(head, word_number(word)),
+	    .history = live ? p->history : 0, .slots = p->slots };
+	/* A live owner's head may lag, which only makes us hesitate. */
+	view.head = live ? head : ring_end(ring, p->slots - 1, view.tail, head);
+	if (number_diff(view.head, view.tail) < 0)
+		view.head = view.tail;
+	*out = (struct progress){ view.tail, view.head };
+	if (reader_set_load(&readers, &r->d, index) < 0)
+		return true;
+	l = readers_limits(&readers, &view);
+	limit = past_lossy ? l.promised : l.kept;
+	if (limit > view.tail && tail_move(ring, &word,
+	    word_make(0, view.serial, limit)))
+		out->tail = limit;
+	reader_set_free(&readers, &r->d);
+	return true;
+}
+
+/* A ring that has ended: true while it must stay. */
+static bool drain_ring(struct routed *r, uint32_t index)
+{
+	struct port *p = &r->d.ports[index];
+	uint64_t now = clock_ns();
+	bool late = p->drained_at != 0 && now - p->drained_at > DRAIN_GRACE;
+	struct progress at;
+
+	if (!advance_tail(r, index, late, &at))
+		return false;
+	if (at.tail != at.end && !late) {
+		if (p->drained_at == 0 && match_clinging(r, index) == 0)
+			p->drained_at = now;
+		return true;
+	}
+	if (p->drained_at == 0)
+		p->drained_at = now;
+	/* Readers let go when they have seen the end. */
+	return match_clinging(r, index) > 0 && !late;
+}
+
+static bool drain_port(struct routed *r, uint32_t index)
+{
+	struct port *p = &r->d.ports[index];
+	uint32_t state = fact_load32(&p->state);
+
+	if (state != PORT_CLOSED && state != PORT_DEAD)
+		return false;
+	if (p->kind == PORT_SUBSCRIBER) {
+		if (state == PORT_CLOSED && holds_shown(r, index))
+			return true;
+		port_forget(r, index);
+		return false;
+	}
+	if (drain_ring(r, index) || serial_named(r, fact_load32(&p->serial)))
+		return true;
+	port_forget(r, index);
+	return false;
+}
+
+static bool owns_ports(const struct routed *r, uint32_t slot)
+{
+	for (uint32_t i = 0; i < r->d.m->max_ports; i++)
+		if (fact_load32(&r->d.ports[i].state) != PORT_FREE &&
+		    r->d.ports[i].participant == slot)
+			return true;
+	return false;
+}
+
+static void sweep_now(struct routed *r)
+{
+	struct sweep_report report;
+
+	if (sweep(&r->d, &report) < 0) {
+		log_error("sweep: %s", zcp_errmsg());
+		return;
+	}
+	if (report.freed > 0) {
+		news_add(&r->d.m->reclaimed, report.freed);
+		log_debug("swept %u chunks (%u loaned, %u published)",
+		    report.freed, report.loaned, report.published);
+	}
+	r->last_sweep = clock_ns();
+}
+
+bool drain(struct routed *r)
+{
+	bool left = false;
+
+	/* First the readers that no longer count, then the rings they kept. */
+	for (uint32_t i = 0; i < r->d.m->max_ports; i++)
+		if (r->d.ports[i].kind == PORT_SUBSCRIBER)
+			left |= drain_port(r, i);
+	for (uint32_t i = 0; i < r->d.m->max_ports; i++) {
+		struct progress at;
+		uint32_t state = fact_load32(&r->d.ports[i].state);
+
+		if (r->d.ports[i].kind == PORT_PUBLISHER &&
+		    (state == PORT_CLOSED || state == PORT_DEAD))
+			advance_tail(r, i, false, &at);
+	}
+	sweep_now(r);
+	for (uint32_t i = 0; i < r->d.m->max_ports; i++)
+		if (r->d.ports[i].kind == PORT_PUBLISHER)
+			left |= drain_port(r, i);
+	for (uint32_t i = 0; i < r->d.m->max_participants; i++)
+		if (fact_load32(&r->d.participants[i].state) ==
+		    PARTICIPANT_ENDED) {
+			if (owns_ports(r, i))
+				left = true;
+			else
+				participant_forget(r, i);
+		}
+	return left;
+}
+
+void drain_soon(struct routed *r)
+{
+	struct timeval when = { 0, (suseconds_t)(DRAIN_FIRST / 1000) };
+
+	r->drain_every = DRAIN_FIRST;
+	if (r->drain != NULL)
+		event_add(r->drain, &when);
+}
+
+void drain_again(struct routed *r)
+{
+	struct timeval when;
+
+	if (!drain(r)) {
+		r->drain_every = 0;
+		return;
+	}
+	r->drain_every = r->drain_every * 2 > DRAIN_LAST ? DRAIN_LAST :
+	    r->drain_every * 2;
+	when = (struct timeval){ 0, (suseconds_t)(r->drain_every / 1000) };
+	event_add(r->drain, &when);
+}
+
+/* ---- a pool runs low ---------------------------------------------------------------------- */
+
+void sweep_all(struct routed *r)
+{
+	struct progress at;
+
+	if (clock_ns() - r->last_sweep < (uint64_t)SWEEP_PAUSE)
+		return;
+	for (uint32_t i = 0; i < r->d.m->max_ports; i++)
+		if (fact_load32(&r->d.ports[i].state) == PORT_OPEN &&
+		    r->d.ports[i].kind == PORT_PUBLISHER)
+			advance_tail(r, i, false, &at);
+	sweep_now(r);
+}

@@ -1,0 +1,385 @@
+/*
+ * registry.c - participants, topics and ports: the records of mgmt.
+ *
+ * A record is filled while its state says FREE, and its state is stored
+ * last; it is freed by its state alone, first.
+ */
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "atomics.h"
+#include "clock.h"
+#include "error.h"
+#include "liveness.h"
+#include "log.h"
+#include "routed.h"
+
+/* ---- topics --------------------------------------------------------------------- */
+
+static int topic_index(struct routed *r, const char *name, uint32_t index)
+{
+	struct topic_name *t = calloc(1, sizeof(*t));
+
+	if (t == NULL)
+		return error_set(ZCP_E_SYS, "out of memory");
+	snprintf(t->name, sizeof(t->name), "%s", name);
+	t->index = index;
+	HASH_ADD_STR(r->topics, name, t);
+	return 0;
+}
+
+static int topic_get(struct routed *r, const char *name, bool pattern)
+{
+	struct topic_name *t;
+	int rc;
+
+	HASH_FIND_STR(r->topics, name, t);
+	if (t != NULL)
+		return (int)t->index;
+	for (uint32_t i = 0; i < r->d.m->max_topics; i++) {
+		struct topic *topic = &r->d.topics[i];
+
+		if (fact_load32(&topic->state) != TOPIC_FREE)
+			continue;
+		if ((rc = topic_index(r, name, i)) < 0)
+			return rc;
+		memset(topic->name, 0, sizeof(topic->name));
+		snprintf(topic->name, sizeof(topic->name), "%s", name);
+		topic->publishers = topic->subscribers = 0;
+		fact_publish32(&topic->state,
+		    pattern ? TOPIC_PATTERN : TOPIC_NAMED);
+		return (int)i;
+	}
+	return error_set(ZCP_E_REFUSED, "all %u topics are in use (zcp-routed "
+	    "--max-topics)", r->d.m->max_topics);
+}
+
+static void topic_put(struct routed *r, uint32_t index)
+{
+	struct topic *topic = &r->d.topics[index];
+	struct topic_name *t;
+
+	if (topic->publishers + topic->subscribers > 0)
+		return;
+	HASH_FIND_STR(r->topics, topic->name, t);
+	fact_publish32(&topic->state, TOPIC_FREE);
+	if (t != NULL) {
+		HASH_DEL(r->topics, t);
+		free(t);
+	}
+}
+
+static void topic_count(struct routed *r, const struct port *p, int by)
+{
+	struct topic *topic = &r->d.topics[p->topic];
+
+	if (p->kind == PORT_PUBLISHER)
+		topic->publishers += (uint32_t)by;
+	else
+		topic->subscribers += (uint32_t)by;
+}
+
+/* ---- participants ------------------------------------------------------------------ */
+
+static int find_slot(struct routed *r, uint64_t nonce, pid_t pid,
+    bool *repeated)
+{
+	int vacant = -1;
+
+	*repeated = false;
+	for (uint32_t i = 0; i < r->d.m->max_participants; i++) {
+		const struct participant *p = &r->d.participants[i];
+		uint32_t state = fact_load32(&p->state);
+
+		if (state == PARTICIPANT_LIVE && nonce != 0 &&
+		    p->nonce == nonce && p->pid == (uint32_t)pid) {
+			*repeated = true;
+			return (int)i;
+		}
+		if (state == PARTICIPANT_FREE && vacant < 0)
+			vacant = (int)i;
+	}
+	return vacant >= 0 ? vacant : error_set(ZCP_E_REFUSED, "all %u "
+	    "participants are in use (zcp-routed --max-participants)",
+	    r->d.m->max_participants);
+}
+
+static int member_create(struct routed *r, uint32_t slot, uint64_t incarnation,
+    uid_t uid, gid_t gid)
+{
+	uint64_t instance = ((struct segment_head *)r->d.mgmt.base)->instance;
+	struct segment s = SEGMENT_INIT;
+	char path[SEGMENT_PATH];
+	struct member *member;
+	int rc;
+
+	member_path(&r->d, slot, path);
+	unlink(path);		/* of a slot that is free: a daemon was killed here */
+	if ((rc = segment_create(&s, path, PART_MEMBER, MEMBER_WINDOW,
+	    MEMBER_FIRST, instance, r->settings.mode)) < 0)
+		return rc;
+	member = s.base;
+	member->incarnation = incarnation;
+	member->slot = slot;
+	news_store(&member->beat, clock_ns());
+	if (uid != geteuid() && fchown(s.fd, uid, gid) < 0) {
+		rc = error_sys("cannot give %s to uid %u", path, (unsigned)uid);
+		unlink(path);
+	} else
+		segment_ready(&s);
+	segment_close(&s);
+	return rc;
+}
+
+int participant_add(struct routed *r, const char *name, uint64_t nonce,
+    pid_t pid, uid_t uid, gid_t gid)
+{
+	struct participant *p;
+	bool repeated;
+	int slot = find_slot(r, nonce, pid, &repeated), rc;
+
+	if (slot < 0 || repeated)
+		return slot;
+	p = &r->d.participants[slot];
+	p->incarnation = fact_load(&r->d.m->incarnations) + 1;
+	fact_publish(&r->d.m->incarnations, p->incarnation);
+	if ((rc = member_create(r, (uint32_t)slot, p->incarnation, uid,
+	    gid)) < 0)
+		return rc;
+	p->pid = (uint32_t)pid;
+	p->uid = uid;
+	p->gid = gid;
+	p->nonce = nonce;
+	p->start_time = pid ? process_start_time(pid) : 0;
+	p->pid_namespace = pid_namespace_here();
+	p->registered = clock_ns();
+	memset(p->name, 0, sizeof(p->name));
+	snprintf(p->name, sizeof(p->name), "%s", name);
+	fact_publish32(&p->flags, 0);
+	fact_publish32(&p->state, PARTICIPANT_LIVE);
+	if ((rc = watch_add(r, (uint32_t)slot)) < 0) {
+		participant_end(r, (uint32_t)slot, true);
+		return rc;
+	}
+	log_debug("participant %d: %s (pid %d) registered", slot, name,
+	    (int)pid);
+	return slot;
+}
+
+void participant_end(struct routed *r, uint32_t slot, bool died)
+{
+	struct participant *p = &r->d.participants[slot];
+
+	if (fact_load32(&p->state) != PARTICIPANT_LIVE)
+		return;
+	fact_publish32(&p->flags, died ? PARTICIPANT_DIED : 0);
+	fact_publish32(&p->state, PARTICIPANT_ENDED);
+	if (died) {
+		news_add(&r->d.m->deaths, 1);
+		log_info("participant %u: %s (pid %u) died", slot, p->name,
+		    p->pid);
+	} else
+		log_debug("participant %u: %s (pid %u) left", slot, p->name,
+		    p->pid);
+	for (uint32_t i = 0; i < r->d.m->max_ports; i++)
+		if (fact_load32(&r->d.ports[i].state) == PORT_OPEN &&
+		    r->d.ports[i].participant == slot)
+			port_end(r, i, died);
+	drain_soon(r);
+}
+
+void participant_forget(struct routed *r, uint32_t slot)
+{
+	char path[SEGMENT_PATH];
+
+	watch_remove(r, slot);
+	member_path(&r->d, slot, path);
+	unlink(path);
+	fact_publish32(&r->d.participants[slot].state, PARTICIPANT_FREE);
+}
+
+/* ---- ports ---------------------------------------------------------------------------- */
+
+static int find_port(struct routed *r, const struct registration *want,
+    bool *repeated)
+{
+	int vacant = -1;
+
+	*repeated = false;
+	for (uint32_t i = 0; i < r->d.m->max_ports; i++) {
+		const struct port *p = &r->d.ports[i];
+		uint32_t state = fact_load32(&p->state);
+
+		if (state == PORT_OPEN && want->nonce != 0 &&
+		    p->nonce == want->nonce &&
+		    p->participant == want->participant) {
+			*repeated = true;
+			return (int)i;
+		}
+		if (state == PORT_FREE && vacant < 0)
+			vacant = (int)i;
+	}
+	return vacant >= 0 ? vacant : error_set(ZCP_E_REFUSED, "all %u ports "
+	    "are in use (zcp-routed --max-ports)", r->d.m->max_ports);
+}
+
+static int check_place(struct routed *r, const struct registration *want)
+{
+	const struct peer *peer = r->watch[want->participant].peer;
+	bool publishes = want->kind == PORT_PUBLISHER;
+	uint64_t bytes = publishes ? ring_bytes(want->slots) :
+	    subscription_bytes(want->slots, want->history);
+
+	if (publishes ? peer_ring(peer, want->offset, want->slots) == NULL :
+	    peer_subscription(peer, want->offset, want->slots,
+	    want->history) == NULL)
+		return error_set(ZCP_E_ARG, "offset %" PRIu64 " with %u slots "
+		    "does not lie in p%u", want->offset, want->slots,
+		    want->participant);
+	if (!segment_committed(peer->segment.fd, want->offset, bytes))
+		return error_set(ZCP_E_ARG, "offset %" PRIu64 " with %u slots "
+		    "is not committed in p%u", want->offset, want->slots,
+		    want->participant);
+	return 0;
+}
+
+int port_add(struct routed *r, const struct registration *want)
+{
+	bool repeated;
+	int index = find_port(r, want, &repeated), topic, rc;
+	struct port *p;
+	uint32_t serial;
+
+	if (index < 0 || repeated)
+		return index;
+	if ((rc = check_place(r, want)) < 0)
+		return rc;
+	if ((serial = serial_new(r)) == 0)
+		return -ZCP_E_REFUSED;
+	if ((topic = topic_get(r, want->topic, want->pattern)) < 0)
+		return topic;
+	p = &r->d.ports[index];
+	p->nonce = want->nonce;
+	p->incarnation = r->d.participants[want->participant].incarnation;
+	p->drained_at = 0;
+	p->kind = want->kind;
+	p->participant = want->participant;
+	p->topic = (uint32_t)topic;
+	p->flags = want->flags;
+	p->slots = want->slots;
+	p->history = want->history;
+	p->depth = want->depth;
+	p->offset = want->offset;
+	p->registration = fact_load(&r->d.m->registrations) + 1;
+	fact_publish(&p->links, 0);
+	fact_publish32(&p->serial, serial);
+	fact_publish32(&p->state, PORT_OPEN);
+	topic_count(r, p, 1);
+	if ((rc = match_port(r, (uint32_t)index)) < 0) {
+		port_forget(r, (uint32_t)index);
+		return rc;
+	}
+	fact_publish(&r->d.m->registrations, p->registration);
+	return index;
+}
+
+void port_end(struct routed *r, uint32_t index, bool died)
+{
+	struct port *p = &r->d.ports[index];
+	struct peer *peer = r->watch[p->participant].peer;
+	struct ring *ring;
+	uint64_t e = fact_load(&p->links);
+
+	if (fact_load32(&p->state) != PORT_OPEN)
+		return;
+	/* It may have closed the port in order, and died (or found no daemon)
+	 * before it could say so. */
+	if (died && p->kind == PORT_PUBLISHER && peer != NULL && (ring =
+	    peer_ring(peer, p->offset, p->slots)) != NULL &&
+	    fact_load32(&ring->closed))
+		died = false;
+	fact_publish32(&p->state, died ? PORT_DEAD : PORT_CLOSED);
+	generation_bump(r, index);
+	if (p->kind == PORT_PUBLISHER) {
+		bell_announce(domain_bell(&r->d, bell_of_topic(p->topic)));
+		bell_announce(domain_bell(&r->d, BELL_DOMAIN));
+	}
+	/* From now on nobody waits for this reader; its holds still count. */
+	for (uint32_t i = 0; p->kind == PORT_SUBSCRIBER &&
+	    i < extent_count(e); i++) {
+		uint32_t publisher = link_port(fact_load(
+		    &r->d.links[extent_first(e) + i]));
+
+		link_flag(r, publisher, index, LINK_DEMOTED, true);
+		bell_announce(domain_bell(&r->d,
+		    bell_of_port(r->d.m, publisher)));
+	}
+	drain_soon(r);
+}
+
+void port_forget(struct routed *r, uint32_t index)
+{
+	struct port *p = &r->d.ports[index];
+
+	unmatch_port(r, index);
+	links_release(r, index);
+	topic_count(r, p, -1);
+	fact_publish32(&p->state, PORT_FREE);
+	generation_bump(r, index);
+	topic_put(r, p->topic);
+}
+
+/* ---- adoption --------------------------------------------------------------------------- */
+
+static int rebuild_topics(struct routed *r)
+{
+	int rc = 0;
+
+	for (uint32_t i = 0; i < r->d.m->max_topics && rc == 0; i++) {
+		struct topic *topic = &r->d.topics[i];
+
+		topic->publishers = topic->subscribers = 0;
+		topic->name[TOPIC_NAME - 1] = '\0';
+		if (fact_load32(&topic->state) != TOPIC_FREE)
+			rc = topic_index(r, topic->name, i);
+	}
+	for (uint32_t i = 0; i < r->d.m->max_ports && rc == 0; i++) {
+		struct port *p = &r->d.ports[i];
+
+		if (fact_load32(&p->state) == PORT_FREE)
+			continue;
+		if (p->topic >= r->d.m->max_topics ||
+		    p->participant >= r->d.m->max_participants)
+			return error_set(ZCP_E_DAMAGED, "domain %s: the record "
+			    "of port %u makes no sense", r->d.name, i);
+		topic_count(r, p, 1);
+		p->drained_at = 0;
+		/* A daemon killed before it counted this one. */
+		if (p->registration > fact_load(&r->d.m->registrations))
+			fact_publish(&r->d.m->registrations, p->registration);
+	}
+	for (uint32_t i = 0; i < r->d.m->max_topics && rc == 0; i++)
+		if (fact_load32(&r->d.topics[i].state) != TOPIC_FREE)
+			topic_put(r, i);
+	return rc;
+}
+
+int registry_rebuild(struct routed *r)
+{
+	int rc = rebuild_topics(r);
+
+	for (uint32_t i = 0; i < r->d.m->max_participants && rc == 0; i++) {
+		uint32_t state = fact_load32(&r->d.participants[i].state);
+
+		r->d.participants[i].name[NAME_SIZE - 1] = '\0';
+		if (state != PARTICIPANT_FREE && watch_add(r, i) < 0) {
+			log_warn("participant %u: %s", i, zcp_errmsg());
+			participant_end(r, i, true);
+		}
+	}
+	return rc;
+}

@@ -1,0 +1,183 @@
+/*
+ * routed.h - the route daemon: matches, supervises, reclaims.  One thread.
+ *
+ * All it knows is in the segments, written in an order that leaves something
+ * true whenever it is killed; what is private here can be rebuilt from them.
+ */
+#ifndef ZCP_ROUTED_H
+#define ZCP_ROUTED_H
+
+#include <event2/event.h>
+#include <sys/un.h>
+#include <uthash.h>
+
+#include "domain.h"
+#include "readers.h"
+
+enum on_stall { STALL_DEMOTE, STALL_WAIT, STALL_KILL };
+
+struct pool_setting {
+	uint32_t chunk_size, count;
+};
+
+struct settings {
+	const char *domain;
+	struct pool_setting pool[MAX_POOLS];
+	uint32_t pools;
+	uint32_t max_participants, max_topics, max_ports, max_links;
+	uint64_t heartbeat;		/* ns */
+	enum on_stall on_stall;
+	bool symmetric, no_waitv;
+	mode_t mode;
+};
+
+struct settings settings_default(void);
+
+/* What of the daemon's own goes with one participant. */
+struct watch {
+	struct routed *routed;
+	struct event *exit;		/* its pidfd becomes readable */
+	int pidfd;
+	struct peer *peer;
+};
+
+struct topic_name {
+	char name[TOPIC_NAME];
+	uint32_t index;
+	UT_hash_handle hh;
+};
+
+struct routed {
+	struct settings settings;
+	struct domain d;
+	struct watch *watch;		/* by participant slot */
+	struct topic_name *topics;	/* by full name */
+	uint8_t *link_used;		/* which entries of the links table */
+	uint64_t *serials_named;	/* bitmap, while serials wrap */
+	struct event_base *base;
+	struct event *socket, *tick, *drain;
+	int fd, lock;
+	char path[sizeof(((struct sockaddr_un *)0)->sun_path)];
+	uint64_t started, last_tick, last_sweep;
+	uint64_t drain_every;		/* ns; 0 nothing drains */
+	bool stopping;
+};
+
+/* ---- create.c ------------------------------------------------------------ */
+
+/* The sizes of the segments that the settings ask for. */
+struct sizes {
+	uint64_t mgmt, bell, pool, data;	/* reserved; mgmt, bell and pool
+						   are committed whole */
+	uint64_t data_committed;
+};
+struct sizes domain_sizes(const struct settings *s);
+
+/* Makes the segments of a domain that has none; errors leave none. */
+int domain_create(const struct settings *s);
+
+/* Removes every segment of the domain. */
+void domain_remove(uid_t uid, const char *domain);
+
+/* ---- links.c ------------------------------------------------------------- */
+
+int links_rebuild(struct routed *r);
+/* Is there room to add one link to the list of `port`? */
+bool links_room(struct routed *r, uint32_t port);
+/* Each bumps the port's generation before and after. */
+int link_add(struct routed *r, uint32_t port, uint64_t link);
+void link_remove(struct routed *r, uint32_t port, uint32_t other);
+void link_flag(struct routed *r, uint32_t port, uint32_t other,
+    uint32_t flags, bool on);
+void links_release(struct routed *r, uint32_t port);
+void generation_bump(struct routed *r, uint32_t port);
+
+/* ---- registry.c ---------------------------------------------------------- */
+
+/* What a client asked to register, checked for form. */
+struct registration {
+	char topic[TOPIC_NAME];
+	bool pattern;
+	enum port_kind kind;
+	uint32_t participant, slots, history, depth, flags;
+	uint64_t offset, nonce;
+};
+
+int registry_rebuild(struct routed *r);
+int participant_add(struct routed *r, const char *name, uint64_t nonce,
+    pid_t pid, uid_t uid, gid_t gid);
+/* Its ports close, or die; it is forgotten once they have drained. */
+void participant_end(struct routed *r, uint32_t slot, bool died);
+/* The last step: nothing of it is left. */
+void participant_forget(struct routed *r, uint32_t slot);
+int port_add(struct routed *r, const struct registration *want);
+void port_end(struct routed *r, uint32_t port, bool died);
+/* The last step: unlinked, its topic perhaps gone, its record free. */
+void port_forget(struct routed *r, uint32_t port);
+
+/* ---- serials.c ----------------------------------------------------------- */
+
+/* A serial that no port and no chunk word names; 0 with a message when a
+ * sweep that began before serials wrapped is still under way. */
+uint32_t serial_new(struct routed *r);
+/* Does a chunk word name it? */
+bool serial_named(const struct routed *r, uint32_t serial);
+
+/* ---- matching.c ---------------------------------------------------------- */
+
+/* Links a new port with all that it matches; an error names the limit that
+ * is reached, and then it is linked with none. */
+int match_port(struct routed *r, uint32_t port);
+void unmatch_port(struct routed *r, uint32_t port);
+/* A stalled participant's reliable subscriptions are passed over, or again
+ * waited for. */
+void match_demote(struct routed *r, uint32_t slot, bool on);
+/* After adoption: completes or removes what a killed daemon left half done. */
+void match_repair(struct routed *r);
+/* The readers linked with a publisher that have not let it go. */
+uint32_t match_clinging(struct routed *r, uint32_t port);
+/* Does a subscription still show holds? */
+bool holds_shown(struct routed *r, uint32_t port);
+
+/* ---- reaper.c ------------------------------------------------------------ */
+
+int watch_add(struct routed *r, uint32_t slot);
+void watch_remove(struct routed *r, uint32_t slot);
+void reap(struct routed *r, uint32_t slot);	/* if it is dead */
+void heartbeats(struct routed *r);
+/* Drains what has ended, and sweeps; true while something is left. */
+bool drain(struct routed *r);
+void drain_soon(struct routed *r);
+void drain_again(struct routed *r);	/* the timer's turn */
+/* Also takes back from the rings of live but idle owners. */
+void sweep_all(struct routed *r);
+
+/* ---- verbs.c ------------------------------------------------------------- */
+
+struct client {
+	pid_t pid;
+	uid_t uid;
+	gid_t gid;
+};
+
+/* Answers one request; `reply` is NUL-terminated text. */
+void answer(struct routed *r, const struct client *c, const char *request,
+    size_t length, char *reply, size_t size);
+
+/* ---- status.c ------------------------------------------------------------ */
+
+/* Status lines from item `from` on; ends with "MORE:<next>" if they are too
+ * many for one reply. */
+void status_text(struct routed *r, uint32_t from, char *out, size_t size);
+void status_log_participants(struct routed *r);
+
+/* ---- server.c ------------------------------------------------------------ */
+
+/* Runs until SIGTERM or SIGINT; `ready` is called once clients are served. */
+int routed_run(struct routed *r, const struct settings *s,
+    void (*ready)(const struct routed *));
+
+/* The pid of the daemon that holds the domain's lock; 0 nobody does. */
+int routed_pid(const char *domain, pid_t *pid);
+
+#endif

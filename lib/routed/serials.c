@@ -1,0 +1,99 @@
+/* serials.c - port serials: 22 bits that must not come back too early. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "atomics.h"
+#include "error.h"
+#include "log.h"
+#include "routed.h"
+
+static uint64_t chunk_word(const struct routed *r, uint32_t pool, uint32_t i)
+{
+	return word_load(&r->d.pools.pool[pool].word[i]);
+}
+
+bool serial_named(const struct routed *r, uint32_t serial)
+{
+	for (uint32_t p = 0; p < r->d.pools.count; p++)
+		for (uint32_t i = 0; i < pool_count(&r->d.pools.pool[p]); i++) {
+			uint64_t word = chunk_word(r, p, i);
+
+			if (word_state(word) >= CHUNK_LOANED &&
+			    word_serial(word) == serial)
+				return true;
+		}
+	return false;
+}
+
+static void name(uint64_t *bitmap, uint32_t serial)
+{
+	bitmap[serial / 64] |= UINT64_C(1) << serial % 64;
+}
+
+/* What is in use when serials start over; later words can only name serials
+ * that were given later. */
+static bool collect(struct routed *r)
+{
+	size_t bytes = ((size_t)SERIAL_MASK + 1) / 8;
+
+	if (r->serials_named == NULL &&
+	    (r->serials_named = malloc(bytes)) == NULL)
+		return false;
+	memset(r->serials_named, 0, bytes);
+	name(r->serials_named, 0);
+	for (uint32_t i = 0; i < r->d.m->max_ports; i++)
+		name(r->serials_named, fact_load32(&r->d.ports[i].serial));
+	for (uint32_t p = 0; p < r->d.pools.count; p++)
+		for (uint32_t i = 0; i < pool_count(&r->d.pools.pool[p]); i++)
+			name(r->serials_named, word_serial(chunk_word(r, p, i)));
+	return true;
+}
+
+/* A sweeper that stopped in an earlier epoch may still free what it judged
+ * then, if the very same word came back. */
+static bool old_sweep(struct routed *r, uint32_t epoch)
+{
+	for (uint32_t i = 0; i < r->d.m->max_participants; i++) {
+		uint64_t since = r->watch[i].peer == NULL ? 0 :
+		    fact_load(&r->watch[i].peer->member->sweeping);
+
+		if (since != 0 && since < epoch) {
+			error_set(ZCP_E_BUSY, "port serials have wrapped and "
+			    "a sweep of %s (pid %u) began before: continue or "
+			    "end that process", r->d.participants[i].name,
+			    r->d.participants[i].pid);
+			return true;
+		}
+	}
+	return false;
+}
+
+uint32_t serial_new(struct routed *r)
+{
+	struct mgmt *m = r->d.m;
+	uint32_t epoch = fact_load32(&m->serial_epoch), serial;
+
+	for (uint32_t tries = 0; tries <= SERIAL_MASK; tries++) {
+		serial = fact_load32(&m->serial_next);
+		if (serial > SERIAL_MASK) {
+			fact_publish32(&m->serial_epoch, ++epoch);
+			serial = 1;
+			if (!collect(r))
+				goto fail;
+		}
+		if (epoch > 1) {
+			if (old_sweep(r, epoch))
+				return 0;
+			/* Adopted in a later epoch: collect what is in use. */
+			if (r->serials_named == NULL && !collect(r))
+				goto fail;
+		}
+		fact_publish32(&m->serial_next, serial + 1);
+		if (epoch == 1 || !(r->serials_named[serial / 64] >>
+		    serial % 64 & 1))
+			return serial;
+	}
+fail:
+	error_set(ZCP_E_REFUSED, "no port serial is free");
+	return 0;
+}

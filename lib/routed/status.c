@@ -1,0 +1,206 @@
+/* status.c - what the daemon says of its domain: key=value lines. */
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "atomics.h"
+#include "clock.h"
+#include "log.h"
+#include "routed.h"
+
+struct text {
+	char *out;
+	size_t size, used;
+};
+
+static void say(struct text *t, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
+static void say(struct text *t, const char *format, ...)
+{
+	va_list ap;
+	int n;
+
+	va_start(ap, format);
+	n = vsnprintf(t->out + t->used, t->size - t->used, format, ap);
+	va_end(ap);
+	if (n > 0)
+		t->used += (size_t)n < t->size - t->used ? (size_t)n :
+		    t->size - t->used - 1;
+}
+
+static uint32_t count_ports(const struct routed *r, uint32_t kind,
+    bool draining)
+{
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < r->d.m->max_ports; i++) {
+		uint32_t state = fact_load32(&r->d.ports[i].state);
+
+		n += r->d.ports[i].kind == kind && state != PORT_FREE &&
+		    draining == (state != PORT_OPEN);
+	}
+	return n;
+}
+
+static uint32_t count_states(const shared_u32 *first, size_t stride,
+    uint32_t n, uint32_t state)
+{
+	uint32_t count = 0;
+
+	for (uint32_t i = 0; i < n; i++)
+		count += fact_load32((const shared_u32 *)
+		    ((const char *)first + i * stride)) == state;
+	return count;
+}
+
+static void say_domain(struct routed *r, struct text *t)
+{
+	const struct mgmt *m = r->d.m;
+
+	say(t, "domain=%s uid=%u pid=%d uptime=%" PRIu64 " layout=%d.%d "
+	    "fences=%s waitv=%s\n", r->d.name, (unsigned)r->d.uid,
+	    (int)getpid(), (uint64_t)((clock_ns() - r->started) / NS_PER_S),
+	    LAYOUT_MAJOR, LAYOUT_MINOR,
+	    r->d.symmetric ? "symmetric" : "asymmetric",
+	    r->d.waitv ? "yes" : "no");
+	say(t, "participants=%u topics=%u publishers=%u subscribers=%u "
+	    "draining=%u deaths=%" PRIu64 " reclaimed=%" PRIu64
+	    " demotions=%" PRIu64 "\n",
+	    count_states(&r->d.participants[0].state,
+	    sizeof(struct participant), m->max_participants, PARTICIPANT_LIVE),
+	    count_states(&r->d.topics[0].state, sizeof(struct topic),
+	    m->max_topics, TOPIC_NAMED),
+	    count_ports(r, PORT_PUBLISHER, false),
+	    count_ports(r, PORT_SUBSCRIBER, false),
+	    count_ports(r, PORT_PUBLISHER, true) +
+	    count_ports(r, PORT_SUBSCRIBER, true),
+	    news_load(&m->deaths), news_load(&m->reclaimed),
+	    news_load(&m->demotions));
+}
+
+static void say_pool(struct routed *r, struct text *t, uint32_t i)
+{
+	const struct pool *p = &r->d.pools.pool[i];
+	uint32_t count = pool_count(p), state[4] = { 0 };
+
+	for (uint32_t k = 0; k < count; k++)
+		state[word_state(word_load(&p->word[k]))]++;
+	say(t, "pool=%u count=%u free=%u loaned=%u published=%u\n",
+	    p->chunk_size, count, state[CHUNK_FREE], state[CHUNK_LOANED],
+	    state[CHUNK_PUBLISHED]);
+}
+
+static void say_participant(struct routed *r, struct text *t, uint32_t i)
+{
+	const struct participant *p = &r->d.participants[i];
+	uint32_t state = fact_load32(&p->state), flags = fact_load32(&p->flags);
+	uint64_t beat = r->watch[i].peer == NULL ? 0 :
+	    news_load(&r->watch[i].peer->member->beat);
+
+	if (state == PARTICIPANT_FREE)
+		return;
+	say(t, "participant=%u name=%s pid=%u uid=%u state=%s beat_ms=%" PRIu64
+	    "\n", i, p->name, p->pid, p->uid,
+	    state == PARTICIPANT_ENDED ?
+	    (flags & PARTICIPANT_DIED ? "died" : "left") :
+	    flags & PARTICIPANT_STALLED ? "stalled" : "live",
+	    beat ? (clock_ns() - beat) / NS_PER_MS : 0);
+}
+
+static const char *port_state_name(uint32_t state)
+{
+	switch (state) {
+	case PORT_OPEN: return "open";
+	case PORT_CLOSED: return "closed";
+	case PORT_DEAD: return "dead";
+	}
+	return "free";
+}
+
+static void say_port(struct routed *r, struct text *t, uint32_t i)
+{
+	const struct port *p = &r->d.ports[i];
+	uint32_t state = fact_load32(&p->state);
+	const struct peer *peer;
+
+	if (state == PORT_FREE)
+		return;
+	say(t, "port=%u kind=%s topic=%s participant=%u serial=%u state=%s "
+	    "reliable=%d links=%u", i,
+	    p->kind == PORT_PUBLISHER ? "publisher" : "subscriber",
+	    r->d.topics[p->topic].name, p->participant,
+	    fact_load32(&p->serial), port_state_name(state),
+	    (p->flags & PORT_RELIABLE) != 0,
+	    extent_count(fact_load(&p->links)));
+	peer = r->watch[p->participant].peer;
+	if (peer != NULL && p->kind == PORT_PUBLISHER) {
+		const struct ring *ring = peer_ring(peer, p->offset, p->slots);
+
+		if (ring != NULL)
+			say(t, " slots=%u history=%u messages=%" PRIu64
+			    " bytes=%" PRIu64 " unseen=%" PRIu64, p->slots,
+			    p->history, news_load(&ring->head),
+			    news_load(&ring->bytes), news_load(&ring->unseen));
+	} else if (peer != NULL) {
+		const struct subscription *s = peer_subscription(peer,
+		    p->offset, p->slots, p->history);
+
+		if (s != NULL)
+			say(t, " holds=%u depth=%u messages=%" PRIu64
+			    " bytes=%" PRIu64 " lost=%" PRIu64, p->history,
+			    p->depth, news_load(&s->taken),
+			    news_load(&s->taken_bytes), news_load(&s->lost));
+	}
+	say(t, "\n");
+}
+
+/* Item 0 is the domain; then pools, participants, ports. */
+static bool say_item(struct routed *r, struct text *t, uint32_t i)
+{
+	if (i == 0) {
+		say_domain(r, t);
+		return true;
+	}
+	if ((i -= 1) < r->d.pools.count)
+		say_pool(r, t, i);
+	else if ((i -= r->d.pools.count) < r->d.m->max_participants)
+		say_participant(r, t, i);
+	else if ((i -= r->d.m->max_participants) < r->d.m->max_ports)
+		say_port(r, t, i);
+	else
+		return false;
+	return true;
+}
+
+void status_text(struct routed *r, uint32_t from, char *out, size_t size)
+{
+	enum { LINE = 1024 };		/* longer than any item */
+	struct text t = { out, size, 0 };
+
+	out[0] = '\0';
+	for (; size - t.used > LINE; from++)
+		if (!say_item(r, &t, from))
+			return;
+	say(&t, "MORE:%u\n", from);
+}
+
+void status_log_participants(struct routed *r)
+{
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < r->d.m->max_participants; i++) {
+		char line[512] = "";
+		struct text t = { line, sizeof(line), 0 };
+
+		say_participant(r, &t, i);
+		line[strcspn(line, "\n")] = '\0';
+		if (line[0] != '\0') {
+			log_write(LOG_LEVEL_ERROR, "%s", line);
+			n++;
+		}
+	}
+	log_write(LOG_LEVEL_ERROR, "%u participants registered", n);
+}

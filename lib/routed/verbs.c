@@ -1,0 +1,378 @@
+/*
+ * verbs.c - the control protocol, zcp-protocol(5): one request, one reply.
+ *
+ * A request is obeyed whole or answered with "ERROR: reason".
+ */
+#include <ctype.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "atomics.h"
+#include "error.h"
+#include "liveness.h"
+#include "routed.h"
+#include "topic.h"
+
+enum { FIELDS = 24 };
+
+/* VERB:field:field, a field being key=value or a bare word. */
+struct request {
+	char text[4096];
+	const char *field[FIELDS];
+	unsigned fields;
+	const struct client *client;
+	char *reply;
+	size_t size;
+};
+
+static int parse(struct request *q, const char *text, size_t length)
+{
+	char *p = q->text;
+
+	while (length > 0 && (text[length - 1] == '\n' ||
+	    text[length - 1] == '\r'))
+		length--;
+	if (length == 0)
+		return error_set(ZCP_E_ARG, "empty request");
+	if (length >= sizeof(q->text))
+		return error_set(ZCP_E_ARG, "request longer than %zu bytes",
+		    sizeof(q->text) - 1);
+	for (size_t i = 0; i < length; i++)
+		if (!isprint((unsigned char)text[i]))
+			return error_set(ZCP_E_ARG,
+			    "byte %zu of the request is not printable", i + 1);
+	memcpy(q->text, text, length);
+	q->text[length] = '\0';
+	while ((p = strchr(p, ':')) != NULL) {
+		*p++ = '\0';
+		if (q->fields == FIELDS)
+			return error_set(ZCP_E_ARG,
+			    "request has more than %d fields", FIELDS);
+		q->field[q->fields++] = p;
+	}
+	return 0;
+}
+
+static const char *value(const struct request *q, const char *key)
+{
+	size_t n = strlen(key);
+
+	for (unsigned i = 0; i < q->fields; i++)
+		if (strncmp(q->field[i], key, n) == 0 && q->field[i][n] == '=')
+			return q->field[i] + n + 1;
+	return NULL;
+}
+
+/* A number in a given base; `missing` when the field is not there. */
+static int number(const struct request *q, const char *key, int base,
+    uint64_t most, uint64_t missing, uint64_t *out)
+{
+	const char *text = value(q, key);
+	char *end;
+
+	if (text == NULL) {
+		*out = missing;
+		return 0;
+	}
+	errno = 0;
+	*out = strtoull(text, &end, base);
+	if (!isxdigit((unsigned char)*text) || *end != '\0' || errno != 0 ||
+	    *out > most)
+		return error_set(ZCP_E_ARG, "%s=%s is not a number up to %"
+		    PRIu64, key, text, most);
+	return 0;
+}
+
+static int number32(const struct request *q, const char *key, uint32_t most,
+    uint32_t missing, uint32_t *out)
+{
+	uint64_t wide;
+	int rc = number(q, key, 10, most, missing, &wide);
+
+	*out = (uint32_t)wide;
+	return rc;
+}
+
+__attribute__((format(printf, 2, 3)))
+static int reply(struct request *q, const char *format, ...)
+{
+	va_list ap;
+
+	va_start(ap, format);
+	vsnprintf(q->reply, q->size, format, ap);
+	va_end(ap);
+	return 0;
+}
+
+/* ---- who speaks ------------------------------------------------------------------- */
+
+/* The sender's participant: the one it names, which must be its own, or the
+ * only one that its process has. */
+static int sender(struct routed *r, struct request *q, uint32_t *slot)
+{
+	const struct client *c = q->client;
+	uint32_t named, found = UINT32_MAX;
+	int rc;
+
+	if ((rc = number32(q, "slot", UINT32_MAX, UINT32_MAX, &named)) < 0)
+		return rc;
+	if (named == UINT32_MAX && q->fields > 0 &&
+	    isdigit((unsigned char)q->field[0][0]))
+		named = (uint32_t)strtoul(q->field[0], NULL, 10);
+	for (uint32_t i = 0; i < r->d.m->max_participants; i++) {
+		const struct participant *p = &r->d.participants[i];
+
+		if (fact_load32(&p->state) != PARTICIPANT_LIVE ||
+		    p->pid != (uint32_t)c->pid || p->uid != c->uid ||
+		    (named != UINT32_MAX && named != i))
+			continue;
+		if (found != UINT32_MAX)
+			return error_set(ZCP_E_ARG, "process %d has several "
+			    "participants: name one (slot=N)", (int)c->pid);
+		found = i;
+	}
+	if (found == UINT32_MAX)
+		return error_set(ZCP_E_PERM, "process %d has not registered%s",
+		    (int)c->pid, named == UINT32_MAX ? "" : " that slot");
+	*slot = found;
+	return 0;
+}
+
+/* ---- the verbs ----------------------------------------------------------------------- */
+
+static int do_ping(struct routed *r, struct request *q)
+{
+	(void)r;
+	return reply(q, "PONG");
+}
+
+static int part_of(const struct routed *r, const struct request *q,
+    const char **part, uint64_t *size)
+{
+	uint32_t slot;
+	char *end;
+
+	*part = q->fields > 0 ? q->field[0] : "data";
+	if (strcmp(*part, "mgmt") == 0)
+		*size = r->d.mgmt.size;
+	else if (strcmp(*part, "bell") == 0)
+		*size = r->d.bell.size;
+	else if (strcmp(*part, "pool") == 0)
+		*size = r->d.pool.size;
+	else if (strcmp(*part, "data") == 0)
+		*size = domain_sizes(&r->settings).data;
+	else if (**part == 'p' && isdigit((unsigned char)(*part)[1]) &&
+	    (slot = (uint32_t)strtoul(*part + 1, &end, 10), *end == '\0') &&
+	    slot < r->d.m->max_participants &&
+	    fact_load32(&r->d.participants[slot].state) != PARTICIPANT_FREE)
+		*size = MEMBER_WINDOW;
+	else
+		return error_set(ZCP_E_ARG, "no part '%s' (mgmt, bell, pool, "
+		    "data, p<slot of a participant>)", *part);
+	return 0;
+}
+
+static int do_path(struct routed *r, struct request *q)
+{
+	char path[SEGMENT_PATH];
+	const char *part;
+	uint64_t size;
+	int rc = part_of(r, q, &part, &size);
+
+	if (rc < 0)
+		return rc;
+	segment_path(path, r->d.uid, r->d.name, part);
+	return reply(q, "%s", path);
+}
+
+static int do_size(struct routed *r, struct request *q)
+{
+	const char *part;
+	uint64_t size;
+	int rc = part_of(r, q, &part, &size);
+
+	return rc < 0 ? rc : reply(q, "%" PRIu64, size);
+}
+
+static int do_register(struct routed *r, struct request *q)
+{
+	const struct client *c = q->client;
+	const char *name = value(q, "name");
+	uint64_t nonce;
+	int slot, rc;
+
+	if (name == NULL && q->fields > 0 && strchr(q->field[0], '=') == NULL)
+		name = q->field[0];
+	if (name == NULL)
+		return error_set(ZCP_E_ARG, "REGISTER needs a name");
+	if (!name_valid(name))
+		return error_set(ZCP_E_ARG, "name '%s': 1 to 63 of A-Z a-z "
+		    "0-9 . _ -", name);
+	if ((rc = number(q, "nonce", 16, UINT64_MAX, 0, &nonce)) < 0)
+		return rc;
+	slot = participant_add(r, name, nonce, c->pid, c->uid, c->gid);
+	return slot < 0 ? slot : reply(q, "OK:OFFSET:%d", slot);
+}
+
+static int do_unregister(struct routed *r, struct request *q)
+{
+	uint32_t slot;
+	int rc = sender(r, q, &slot);
+
+	if (rc < 0)
+		return rc;
+	participant_end(r, slot, false);
+	drain(r);
+	return reply(q, "OK");
+}
+
+static int do_release(struct routed *r, struct request *q)
+{
+	uint32_t slot, port, serial;
+	int rc;
+
+	if ((rc = sender(r, q, &slot)) < 0 ||
+	    (rc = number32(q, "port", r->d.m->max_ports - 1, UINT32_MAX,
+	    &port)) < 0 ||
+	    (rc = number32(q, "serial", SERIAL_MASK, 0, &serial)) < 0)
+		return rc;
+	for (uint32_t i = 0; i < r->d.m->max_ports; i++) {
+		struct port *p = &r->d.ports[i];
+
+		if (fact_load32(&p->state) == PORT_OPEN &&
+		    p->participant == slot &&
+		    (port == UINT32_MAX || port == i) &&
+		    (serial == 0 || serial == fact_load32(&p->serial)))
+			port_end(r, i, false);
+	}
+	drain(r);
+	return reply(q, "OK");
+}
+
+static int add_port(struct routed *r, struct request *q,
+    struct registration *want)
+{
+	int rc, port;
+
+	if ((rc = sender(r, q, &want->participant)) < 0 ||
+	    (rc = number(q, "nonce", 16, UINT64_MAX, 0, &want->nonce)) < 0)
+		return rc;
+	if (value(q, "offset") == NULL)
+		return error_set(ZCP_E_ARG, "the request lacks offset=, the "
+		    "place in p%u", want->participant);
+	if ((rc = number(q, "offset", 10, MEMBER_WINDOW, 0,
+	    &want->offset)) < 0)
+		return rc;
+	port = port_add(r, want);
+	return port < 0 ? port : reply(q, "OK:PORT:%d", port);
+}
+
+static int read_topic(const struct request *q, struct registration *want)
+{
+	int rc;
+
+	if (q->fields == 0 || strchr(q->field[0], '=') != NULL)
+		return error_set(ZCP_E_ARG, "the request names no topic");
+	if ((rc = topic_parse(q->field[0], want->topic)) < 0)
+		return rc;
+	want->pattern = rc == 1;
+	return 0;
+}
+
+static int read_reliable(const struct request *q, struct registration *want)
+{
+	uint32_t reliable;
+	int rc = number32(q, "reliable", 1, 1, &reliable);
+
+	want->flags = reliable ? PORT_RELIABLE : 0;
+	return rc;
+}
+
+static int do_publisher(struct routed *r, struct request *q)
+{
+	struct registration want = { .kind = PORT_PUBLISHER };
+	int rc;
+
+	if ((rc = read_topic(q, &want)) < 0 ||
+	    (rc = read_reliable(q, &want)) < 0 ||
+	    (rc = number32(q, "slots", MAX_RING, 1024, &want.slots)) < 0 ||
+	    (rc = number32(q, "history", MAX_RING, 0, &want.history)) < 0)
+		return rc;
+	if (want.pattern)
+		return error_set(ZCP_E_ARG, "a pattern cannot be published on");
+	if (want.history > want.slots / 2)
+		return error_set(ZCP_E_ARG, "history %u is more than half of "
+		    "%u slots", want.history, want.slots);
+	return add_port(r, q, &want);
+}
+
+static int do_subscriber(struct routed *r, struct request *q)
+{
+	struct registration want = { .kind = PORT_SUBSCRIBER };
+	int rc;
+
+	/* In the record: slots are cursors, history is holds. */
+	if ((rc = read_topic(q, &want)) < 0 ||
+	    (rc = read_reliable(q, &want)) < 0 ||
+	    (rc = number32(q, "cursors", 1u << LINK_CURSOR_BITS, 16,
+	    &want.slots)) < 0 ||
+	    (rc = number32(q, "holds", MAX_HOLDS, 64, &want.history)) < 0 ||
+	    (rc = number32(q, "depth", MAX_RING, 0, &want.depth)) < 0)
+		return rc;
+	return add_port(r, q, &want);
+}
+
+static int do_sweep(struct routed *r, struct request *q)
+{
+	sweep_all(r);
+	return reply(q, "OK");
+}
+
+static int do_status(struct routed *r, struct request *q)
+{
+	char *end = NULL;
+	unsigned long from = q->fields > 0 ? strtoul(q->field[0], &end, 10) : 0;
+
+	if (end != NULL && (*end != '\0' || end == q->field[0]))
+		return error_set(ZCP_E_ARG, "STATUS:%s: not a number",
+		    q->field[0]);
+	status_text(r, (uint32_t)from, q->reply, q->size);
+	return 0;
+}
+
+static const struct verb {
+	const char *name;
+	int (*run)(struct routed *r, struct request *q);
+} verbs[] = {
+	{ "PING", do_ping },
+	{ "GET_SHM_PATH", do_path },
+	{ "GET_SHM_SIZE", do_size },
+	{ "REGISTER", do_register },
+	{ "UNREGISTER", do_unregister },
+	{ "RELEASE", do_release },
+	{ "PUBLISHER", do_publisher },
+	{ "SUBSCRIBER", do_subscriber },
+	{ "SWEEP", do_sweep },
+	{ "STATUS", do_status },
+};
+
+static int dispatch(struct routed *r, struct request *q)
+{
+	for (size_t i = 0; i < sizeof(verbs) / sizeof(verbs[0]); i++)
+		if (strcmp(q->text, verbs[i].name) == 0)
+			return verbs[i].run(r, q);
+	return error_set(ZCP_E_ARG, "Unknown command");
+}
+
+void answer(struct routed *r, const struct client *c, const char *text,
+    size_t length, char *out, size_t size)
+{
+	struct request q = { .client = c, .reply = out, .size = size };
+
+	if (parse(&q, text, length) < 0 || dispatch(r, &q) < 0)
+		snprintf(out, size, "ERROR: %s", zcp_errmsg());
+}

@@ -1,0 +1,199 @@
+#include "segment.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "atomics.h"
+#include "error.h"
+
+void segment_path(char path[SEGMENT_PATH], uid_t uid, const char *domain,
+    const char *part)
+{
+	snprintf(path, SEGMENT_PATH, SEGMENT_DIR "/zcp.%u.%s.%s",
+	    (unsigned)uid, domain, part);
+}
+
+static int map(struct segment *s, const char *path, bool writable)
+{
+	s->base = mmap(NULL, s->size, PROT_READ | (writable ? PROT_WRITE : 0),
+	    MAP_SHARED | MAP_NORESERVE, s->fd, 0);
+	if (s->base == MAP_FAILED) {
+		s->base = NULL;
+		return error_sys("cannot map %llu bytes of %s",
+		    (unsigned long long)s->size, path);
+	}
+	if (madvise(s->base, s->size, MADV_DONTFORK) < 0)
+		return error_sys("cannot keep %s from forked children", path);
+	return 0;
+}
+
+int segment_commit(int fd, const char *path, uint64_t offset, uint64_t bytes)
+{
+	int rc;
+
+	do
+		rc = fallocate(fd, 0, (off_t)offset, (off_t)bytes);
+	while (rc < 0 && errno == EINTR);
+	if (rc < 0)
+		return error_sys("cannot commit %llu bytes of %s (is "
+		    SEGMENT_DIR " full? df " SEGMENT_DIR ")",
+		    (unsigned long long)bytes, path);
+	return 0;
+}
+
+bool segment_committed(int fd, uint64_t offset, uint64_t bytes)
+{
+	off_t hole;
+
+	if (bytes == 0 || offset + bytes < offset)
+		return false;
+	if (lseek(fd, (off_t)offset, SEEK_DATA) != (off_t)offset)
+		return false;
+	hole = lseek(fd, (off_t)offset, SEEK_HOLE);
+	return hole >= 0 && (uint64_t)hole >= offset + bytes;
+}
+
+int segment_create(struct segment *s, const char *path,
+    enum segment_part part, uint64_t size, uint64_t commit,
+    uint64_t instance, mode_t mode)
+{
+	struct segment made = SEGMENT_INIT;
+	struct segment_head *head;
+	int rc;
+
+	made.size = size;
+	made.fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
+	    mode);
+	if (made.fd < 0)
+		return error_sys("cannot create %s", path);
+	if (fchmod(made.fd, mode) < 0 || ftruncate(made.fd, (off_t)size) < 0) {
+		rc = error_sys("cannot give %s %llu bytes", path,
+		    (unsigned long long)size);
+		goto fail;
+	}
+	if ((rc = segment_commit(made.fd, path, 0, commit)) < 0 ||
+	    (rc = map(&made, path, true)) < 0)
+		goto fail;
+	head = made.base;
+	head->part = part;
+	head->major = LAYOUT_MAJOR;
+	head->minor = LAYOUT_MINOR;
+	head->size = size;
+	head->instance = instance;
+	head->uid = geteuid();
+	*s = made;
+	return 0;
+fail:
+	segment_close(&made);
+	unlink(path);
+	return rc;
+}
+
+void segment_ready(struct segment *s)
+{
+	struct segment_head *head = s->base;
+
+	fact_publish(&head->magic, SEGMENT_MAGIC);
+}
+
+/* Reads the head with pread: a mapped read of a truncated file would kill. */
+static int check(int fd, const char *path, enum segment_part part,
+    uint64_t instance, uint64_t *size)
+{
+	struct segment_head head;
+	struct stat st;
+	ssize_t n;
+
+	if (fstat(fd, &st) < 0)
+		return error_sys("cannot stat %s", path);
+	n = pread(fd, &head, sizeof(head), 0);
+	if (n < 0)
+		return error_sys("cannot read %s", path);
+	if ((size_t)n < sizeof(head))
+		return error_set(n == 0 ? ZCP_E_BUSY : ZCP_E_DAMAGED,
+		    "%s is %s", path, n == 0 ? "not ready" :
+		    "truncated within its header");
+	if (head.magic == 0)
+		return error_set(ZCP_E_BUSY, "%s is not ready", path);
+	if (head.magic != SEGMENT_MAGIC)
+		return error_set(ZCP_E_DAMAGED,
+		    "%s is no zcp segment (its first bytes are wrong)", path);
+	if (head.major != LAYOUT_MAJOR)
+		return error_set(ZCP_E_LAYOUT, "%s has layout version %u.%u, "
+		    "this program knows %u.x: use programs of one release",
+		    path, head.major, head.minor, LAYOUT_MAJOR);
+	if (head.part != (uint32_t)part)
+		return error_set(ZCP_E_DAMAGED,
+		    "%s holds part %u where part %d belongs", path, head.part,
+		    part);
+	if (instance != 0 && head.instance != instance)
+		return error_set(ZCP_E_DAMAGED,
+		    "%s belongs to another creation of the domain", path);
+	if (head.size < sizeof(head) || (uint64_t)st.st_size < head.size)
+		return error_set(ZCP_E_DAMAGED,
+		    "%s is truncated: %llu bytes of %llu", path,
+		    (unsigned long long)st.st_size,
+		    (unsigned long long)head.size);
+	*size = head.size;
+	return 0;
+}
+
+int segment_map(struct segment *s, int fd, const char *path,
+    enum segment_part part, bool writable, uint64_t instance)
+{
+	struct segment mapped = SEGMENT_INIT;
+	int rc;
+
+	if ((rc = check(fd, path, part, instance, &mapped.size)) < 0)
+		return rc;
+	mapped.fd = fd;
+	if ((rc = map(&mapped, path, writable)) < 0) {
+		mapped.fd = -1;
+		segment_close(&mapped);
+		return rc;
+	}
+	*s = mapped;
+	return 0;
+}
+
+int segment_open(struct segment *s, const char *path, enum segment_part part,
+    bool writable, uid_t owner, mode_t mode, uint64_t instance)
+{
+	struct stat st;
+	int fd, rc;
+
+	fd = open(path, (writable ? O_RDWR : O_RDONLY) | O_NOFOLLOW |
+	    O_CLOEXEC | O_NONBLOCK);
+	if (fd < 0)
+		return error_sys("cannot open %s", path);
+	if (fstat(fd, &st) < 0)
+		rc = error_sys("cannot stat %s", path);
+	else if (!S_ISREG(st.st_mode))
+		rc = error_set(ZCP_E_PERM, "%s is not a regular file", path);
+	else if (st.st_uid != owner)
+		rc = error_set(ZCP_E_PERM, "%s belongs to uid %u, not to %u: "
+		    "refused", path, (unsigned)st.st_uid, (unsigned)owner);
+	else if (st.st_mode & 0777 & ~mode)
+		rc = error_set(ZCP_E_PERM, "%s has mode %03o where %03o is "
+		    "the most allowed: refused", path,
+		    (unsigned)st.st_mode & 0777, (unsigned)mode);
+	else
+		rc = segment_map(s, fd, path, part, writable, instance);
+	if (rc < 0)
+		close(fd);
+	return rc;
+}
+
+void segment_close(struct segment *s)
+{
+	if (s->base != NULL)
+		munmap(s->base, s->size);
+	if (s->fd >= 0)
+		close(s->fd);
+	*s = (struct segment)SEGMENT_INIT;
+}

@@ -1,0 +1,62 @@
+/*
+ * segment.h - one shared file: made whole, opened with suspicion.
+ *
+ * Address space is reserved with the file's size and committed piece by
+ * piece, so that a full /dev/shm is an error code and never a signal.
+ */
+#ifndef ZCP_SEGMENT_H
+#define ZCP_SEGMENT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "layout.h"
+
+#define SEGMENT_DIR "/dev/shm"
+enum { SEGMENT_PATH = 160 };
+
+struct segment {
+	void *base;
+	uint64_t size;
+	int fd;
+};
+#define SEGMENT_INIT { .base = NULL, .size = 0, .fd = -1 }
+
+/* "/dev/shm/zcp.<uid>.<domain>.<part>" */
+void segment_path(char path[SEGMENT_PATH], uid_t uid, const char *domain,
+    const char *part);
+
+/*
+ * Makes the file exclusively, reserves `size` bytes of which the first
+ * `commit` are committed and zero, and maps it for writing.  The head is
+ * filled in but for its magic: segment_ready() stores that last.
+ */
+int segment_create(struct segment *s, const char *path,
+    enum segment_part part, uint64_t size, uint64_t commit,
+    uint64_t instance, mode_t mode);
+void segment_ready(struct segment *s);
+
+/*
+ * Opens and maps an existing one.  Refused, each with its reason: not owned
+ * by `owner`, writable by more than `mode` allows, a link or no regular file,
+ * of another layout, truncated or damaged; -ZCP_E_BUSY: not ready yet, try
+ * again.  `instance` 0 accepts any.
+ */
+int segment_open(struct segment *s, const char *path, enum segment_part part,
+    bool writable, uid_t owner, mode_t mode, uint64_t instance);
+
+/* The same for a descriptor that the caller keeps. */
+int segment_map(struct segment *s, int fd, const char *path,
+    enum segment_part part, bool writable, uint64_t instance);
+
+/* Commits a range: -ZCP_E_SYS when /dev/shm is full. */
+int segment_commit(int fd, const char *path, uint64_t offset, uint64_t bytes);
+
+/* Is every byte of the range committed?  Reading a hole would allocate. */
+bool segment_committed(int fd, uint64_t offset, uint64_t bytes);
+
+/* Unmaps and closes; safe on a half-built one and twice. */
+void segment_close(struct segment *s);
+
+#endif

@@ -1,0 +1,306 @@
+/*
+ * sweep.c - the order of the steps is the proof, zcp-design(7):
+ *
+ *   1. the word of every chunk that is not free, and the tail of every ring;
+ *   2. heavy fence: a reader that validated against an older tail has shown
+ *      its hold, or will find the tail moved;
+ *   3. ports and their owners, never from a cache: a word's port was
+ *      registered before the word was written;
+ *   4. holds;
+ *   5. CAS from exactly the word that was judged.
+ */
+#include "sweep.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "atomics.h"
+#include "error.h"
+#include "readers.h"
+#include "ring.h"
+
+struct suspect {
+	uint32_t id;
+	uint64_t word;
+};
+
+/* What is known of the port behind a serial. */
+struct owner {
+	uint32_t serial;
+	enum port_state state;
+	bool tail_known;
+	uint64_t tail;			/* 40 bits, from step 1 */
+	struct ring *ring;
+	uint32_t slots;
+	struct peer *peer;
+};
+
+struct sweeping {
+	struct domain *d;
+	struct suspect *suspect;
+	uint32_t suspects;
+	struct owner *owner;		/* per port, as of step 1, again in 3 */
+	uint32_t *by_serial;		/* hash: port + 1 */
+	uint32_t hash_room;
+	struct hold_set holds;
+	struct hold_set named;		/* by slots of dead and closed rings */
+};
+
+/* ---- step 1 ------------------------------------------------------------------ */
+
+static void look_at_ring(struct sweeping *s, uint32_t index)
+{
+	const struct port *p = &s->d->ports[index];
+	struct owner *o = &s->owner[index];
+	uint64_t word;
+
+	if (fact_load32(&p->state) == PORT_FREE || p->kind != PORT_PUBLISHER)
+		return;
+	o->serial = fact_load32(&p->serial);
+	o->slots = p->slots;
+	o->peer = peer_get(s->d, p->participant, p->incarnation);
+	if (o->peer == NULL || (o->ring = peer_ring(o->peer, p->offset,
+	    o->slots)) == NULL)
+		return;
+	word = tail_load(o->ring);
+	o->tail_known = word_serial(word) == o->serial;
+	o->tail = word_number(word);
+}
+
+static int list_suspects(struct sweeping *s)
+{
+	struct pools *pools = &s->d->pools;
+	uint32_t total = 0;
+
+	for (uint32_t p = 0; p < pools->count; p++)
+		total += pool_count(&pools->pool[p]);
+	s->suspect = malloc((total + 1) * sizeof(*s->suspect));
+	if (s->suspect == NULL)
+		return error_set(ZCP_E_SYS, "out of memory");
+	for (uint32_t p = 0; p < pools->count; p++) {
+		uint32_t count = pool_count(&pools->pool[p]);
+
+		for (uint32_t i = 0; i < count && s->suspects < total; i++) {
+			uint64_t word = word_load(&pools->pool[p].word[i]);
+
+			if (word_state(word) >= CHUNK_LOANED)
+				s->suspect[s->suspects++] = (struct suspect){
+				    chunk_id(p, i), word };
+		}
+	}
+	return 0;
+}
+
+/* ---- step 3 -------------------------------------------------------------------- */
+
+static uint32_t hash(const struct sweeping *s, uint32_t serial)
+{
+	return serial * UINT32_C(2654435769) & (s->hash_room - 1);
+}
+
+static void index_serial(struct sweeping *s, uint32_t index)
+{
+	uint32_t i = hash(s, s->owner[index].serial);
+
+	while (s->by_serial[i] != 0)
+		i = (i + 1) & (s->hash_room - 1);
+	s->by_serial[i] = index + 1;
+}
+
+static const struct owner *find_owner(const struct sweeping *s,
+    uint32_t serial)
+{
+	for (uint32_t i = hash(s, serial); s->by_serial[i] != 0;
+	    i = (i + 1) & (s->hash_room - 1))
+		if (s->owner[s->by_serial[i] - 1].serial == serial)
+			return &s->owner[s->by_serial[i] - 1];
+	return NULL;
+}
+
+/* A port that registered after step 1 cannot own a word of step 1 - unless
+ * the word came late in step 1; so it is listed, with an unknown tail. */
+static void look_at_port(struct sweeping *s, uint32_t index)
+{
+	const struct port *p = &s->d->ports[index];
+	struct owner *o = &s->owner[index];
+	enum port_state state = (enum port_state)fact_load32(&p->state);
+	uint32_t serial = fact_load32(&p->serial);
+
+	if (state == PORT_FREE || p->kind != PORT_PUBLISHER) {
+		o->serial = 0;
+		return;
+	}
+	if (o->serial != serial)
+		o->tail_known = false;
+	o->serial = serial;
+	o->state = state;
+	index_serial(s, index);
+}
+
+/* ---- step 4 --------------------------------------------------------------------- */
+
+static int collect_port_holds(struct sweeping *s, uint32_t index)
+{
+	const struct port *p = &s->d->ports[index];
+	struct subscription *sub;
+	struct peer *peer;
+	uint32_t state = fact_load32(&p->state);
+	int rc = 0;
+
+	/* The dead hold nothing. */
+	if (p->kind != PORT_SUBSCRIBER ||
+	    (state != PORT_OPEN && state != PORT_CLOSED))
+		return 0;
+	if ((peer = peer_get(s->d, p->participant, p->incarnation)) == NULL)
+		/* Its file is gone because it is; else nothing is known. */
+		return fact_load32(&p->state) == PORT_OPEN ? -ZCP_E_SYS : 0;
+	sub = peer_subscription(peer, p->offset, p->slots, p->history);
+	for (uint32_t c = 0; sub != NULL && c < p->slots && rc == 0; c++)
+		if (!hold_set_collect(&s->holds,
+		    subscription_cursor(sub, p->history, c), p->history))
+			rc = error_set(ZCP_E_SYS, "out of memory");
+	peer_put(s->d, peer);
+	return rc;
+}
+
+/* The chunks that complete slots of a closed or dead ring still name. */
+static int collect_named(struct sweeping *s, const struct owner *o)
+{
+	uint32_t mask = o->slots - 1;
+	uint64_t head = news_load(&o->ring->head);
+	uint64_t tail = number_widen(head, o->tail);
+	uint64_t end = ring_end(o->ring, mask, tail, tail);
+
+	for (uint64_t seq = tail; seq < end; seq++) {
+		struct message m;
+
+		if (ring_get(o->ring, mask, seq, &m) == SLOT_MESSAGE &&
+		    m.chunk != CHUNK_INLINE &&
+		    !hold_set_add(&s->named, m.chunk))
+			return error_set(ZCP_E_SYS, "out of memory");
+	}
+	return 0;
+}
+
+static int collect_all(struct sweeping *s)
+{
+	uint32_t ports = s->d->m->max_ports;
+	int rc = 0;
+
+	for (uint32_t i = 0; i < ports && rc == 0; i++)
+		rc = collect_port_holds(s, i);
+	for (uint32_t i = 0; i < ports && rc == 0; i++) {
+		const struct owner *o = &s->owner[i];
+
+		if (o->serial != 0 && o->tail_known && o->state != PORT_OPEN)
+			rc = collect_named(s, o);
+	}
+	return rc;
+}
+
+/* ---- step 5 ---------------------------------------------------------------------- */
+
+static bool garbage(const struct sweeping *s, const struct suspect *suspect,
+    struct sweep_report *report)
+{
+	const struct owner *o = find_owner(s, word_serial(suspect->word));
+	bool ended = o == NULL || o->state != PORT_OPEN;
+
+	if (word_state(suspect->word) == CHUNK_LOANED)
+		return ended;
+	if (o != NULL && !o->tail_known)
+		return false;		/* nothing is known of its ring */
+	if (!ended && number_diff(word_number(suspect->word), o->tail) >= 0)
+		return false;
+	if (ended && o != NULL && hold_set_has(&s->named, suspect->id)) {
+		report->foreign++;
+		return false;
+	}
+	if (hold_set_has(&s->holds, suspect->id)) {
+		report->held++;
+		return false;
+	}
+	return true;
+}
+
+static void judge_all(struct sweeping *s, struct sweep_report *report)
+{
+	struct domain *d = s->d;
+	bool rung[MAX_POOLS] = { false };
+
+	for (uint32_t i = 0; i < s->suspects; i++) {
+		const struct suspect *suspect = &s->suspect[i];
+
+		if (!garbage(s, suspect, report) ||
+		    !pool_free(&d->pools, suspect->id, suspect->word))
+			continue;
+		report->freed++;
+		if (word_state(suspect->word) == CHUNK_LOANED)
+			report->loaned++;
+		else
+			report->published++;
+		rung[chunk_pool(suspect->id)] = true;
+	}
+	fence_light(d->symmetric);
+	for (uint32_t p = 0; p < d->pools.count; p++)
+		if (rung[p])
+			bell_ring(domain_bell(d, bell_of_pool(p)));
+}
+
+/* ---- all -------------------------------------------------------------------------- */
+
+static int prepare(struct sweeping *s)
+{
+	uint32_t ports = s->d->m->max_ports;
+
+	s->hash_room = 16;
+	while (s->hash_room < 2 * ports)
+		s->hash_room *= 2;
+	s->owner = calloc(ports, sizeof(*s->owner));
+	s->by_serial = calloc(s->hash_room, sizeof(*s->by_serial));
+	return s->owner == NULL || s->by_serial == NULL ?
+	    error_set(ZCP_E_SYS, "out of memory") : 0;
+}
+
+/* Serials may be given again only when no sweep remembers their old owners;
+ * the daemon looks at this before it does. */
+static void announce(struct domain *d, bool begin)
+{
+	if (d->sweeping != NULL)
+		fact_publish(d->sweeping,
+		    begin ? fact_load32(&d->m->serial_epoch) : 0);
+}
+
+int sweep(struct domain *d, struct sweep_report *report)
+{
+	struct sweeping s = { .d = d };
+	uint32_t ports = d->m->max_ports;
+	int rc;
+
+	*report = (struct sweep_report){ 0 };
+	announce(d, true);
+	if ((rc = prepare(&s)) < 0 || (rc = list_suspects(&s)) < 0)
+		goto out;
+	for (uint32_t i = 0; i < ports; i++)
+		look_at_ring(&s, i);
+	if (fence_heavy(d->symmetric) < 0) {
+		rc = error_sys("membarrier failed, nothing was swept");
+		goto out;
+	}
+	for (uint32_t i = 0; i < ports; i++)
+		look_at_port(&s, i);
+	if ((rc = collect_all(&s)) == 0) {
+		judge_all(&s, report);
+		rc = (int)report->freed;
+	}
+out:
+	for (uint32_t i = 0; s.owner != NULL && i < ports; i++)
+		peer_put(d, s.owner[i].peer);
+	free(s.owner);
+	free(s.by_serial);
+	free(s.suspect);
+	hold_set_free(&s.holds);
+	hold_set_free(&s.named);
+	announce(d, false);
+	return rc;
+}

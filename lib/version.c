@@ -1,0 +1,7 @@
+#include "config.h"
+#include "zcp.h"
+
+const char *zcp_version(void)
+{
+	return PACKAGE_VERSION;
+}

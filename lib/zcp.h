@@ -1,0 +1,334 @@
+/*
+ * zcp.h - publish and subscribe through shared memory, without copies.
+ *
+ * One header, C11 and C++.  See zcp(7) for the ideas and zcp(3) for examples.
+ *
+ * Results: 0 or more is a result, a negative number is -ZCP_E_..., and
+ * zcp_errmsg() then tells what was attempted, on what, and why it failed.
+ *
+ * Times are nanoseconds.  A timeout of 0 never blocks, a negative one never
+ * ends.
+ *
+ * Threads: a bus may be used by many threads to open and close ports; a
+ * publisher, subscription or tap by one thread at a time.  After fork() the
+ * child may use none of its parent's handles (-ZCP_E_FORK).
+ */
+#ifndef ZCP_H
+#define ZCP_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define ZCP_API __attribute__((visibility("default")))
+#define ZCP_RESULT __attribute__((warn_unused_result))
+
+#define ZCP_ERRORS(X)							\
+	X(ARG,      1, "invalid argument")				\
+	X(SYS,      2, "system call failed")				\
+	X(NOMEM,    3, "no free chunk is large enough")			\
+	X(LAYOUT,   4, "segment layout not supported")			\
+	X(NODAEMON, 5, "no route daemon answers")			\
+	X(REFUSED,  6, "the route daemon refused")			\
+	X(TIMEOUT,  7, "timed out")					\
+	X(LAPPED,   8, "messages were lost")				\
+	X(HOLDS,    9, "too many messages are held")			\
+	X(TOOBIG,  10, "larger than the largest chunk")			\
+	X(DAMAGED, 11, "shared memory is damaged")			\
+	X(PERM,    12, "permission denied")				\
+	X(FORK,    13, "handle belongs to the parent process")		\
+	X(INTR,    14, "interrupted by a signal")			\
+	X(ENDED,   15, "the port has been ended")			\
+	X(BUSY,    16, "in use")
+#define ZCP_ERROR_NAME(name, value, text) ZCP_E_##name = (value),
+enum zcp_error { ZCP_OK = 0, ZCP_ERRORS(ZCP_ERROR_NAME) };
+#undef ZCP_ERROR_NAME
+
+/* A process's attachment to one domain. */
+typedef struct zcp zcp;
+typedef struct zcp_pub zcp_pub;
+typedef struct zcp_sub zcp_sub;
+typedef struct zcp_tap zcp_tap;
+
+/*
+ * zcp_errmsg - why the last failing call of this thread failed.
+ * Never NULL; valid until this thread's next failing call.
+ */
+ZCP_API const char *zcp_errmsg(void);
+
+/* zcp_strerror - the fixed text of a code, with or without its minus. */
+ZCP_API const char *zcp_strerror(int code);
+
+/* zcp_version - "MAJOR.MINOR.PATCH" of the library that runs. */
+ZCP_API const char *zcp_version(void);
+
+/* ---- the bus ------------------------------------------------------------ */
+
+typedef struct zcp_options {
+	const char *domain;	/* NULL: $ZCP_DOMAIN, else "default" */
+	const char *name;	/* the participant's; NULL: the command's */
+	int64_t timeout;	/* how long to look for a daemon; 0: 5 s */
+} zcp_options;
+
+/*
+ * zcp_open - attach this process to a domain.
+ *   options  may be NULL; copied
+ * Registers with the daemon, maps the segments and starts the thread that
+ * beats this process's heart (all signals blocked in it).  Returns 0 and a
+ * bus that the caller closes with zcp_close(); -ZCP_E_ARG (a name),
+ * -ZCP_E_NODAEMON, -ZCP_E_PERM, -ZCP_E_REFUSED (a limit, named),
+ * -ZCP_E_LAYOUT (another version, both named), -ZCP_E_DAMAGED, -ZCP_E_SYS.
+ * Any thread.
+ */
+ZCP_API int zcp_open(zcp **bus, const zcp_options *options)
+    ZCP_RESULT __attribute__((nonnull(1)));
+
+/*
+ * zcp_close - end the participant, its ports first.
+ * Every publisher, subscription and tap of the bus must have been closed; the
+ * rest is done in any case.  What reliable readers have not yet read stays
+ * readable.  *bus becomes NULL; NULL is allowed.
+ */
+ZCP_API void zcp_close(zcp **bus) __attribute__((nonnull));
+
+/* zcp_largest - payload bytes of the domain's largest chunks. */
+ZCP_API size_t zcp_largest(const zcp *bus) __attribute__((nonnull));
+
+/* ---- publishing --------------------------------------------------------- */
+
+enum zcp_stamp {
+	ZCP_STAMP_SOME,		/* every 64th message: enough for statistics */
+	ZCP_STAMP_NONE,
+	ZCP_STAMP_EVERY,
+	ZCP_STAMP_BATCH		/* one clock reading for each batch */
+};
+
+enum { ZCP_RELIABLE = 0, ZCP_LOSSY = 1 };
+
+typedef struct zcp_pub_options {
+	uint32_t slots;		/* messages in the ring, a power of two; 0: 1,024 */
+	uint32_t history;	/* last messages kept for late joiners */
+	int lossy;		/* ZCP_LOSSY: never waits for a reader */
+	enum zcp_stamp stamp;
+} zcp_pub_options;
+
+/*
+ * zcp_offer - become a publisher of a topic.
+ *   topic    service[/instance[/event]]; a missing part is "default"
+ *   options  may be NULL; copied
+ * Returns 0 and a publisher that the caller ends with zcp_stop_offer();
+ * -ZCP_E_ARG, -ZCP_E_REFUSED (a limit, named), -ZCP_E_NODAEMON, -ZCP_E_SYS
+ * (/dev/shm full).  Any thread.
+ */
+ZCP_API int zcp_offer(zcp *bus, const char *topic,
+    const zcp_pub_options *options, zcp_pub **pub)
+    ZCP_RESULT __attribute__((nonnull(1, 2, 4)));
+
+/*
+ * zcp_stop_offer - end a publisher in order.
+ * Loans that were not published go back.  Reliable readers keep what they
+ * have not read.  *pub becomes NULL; NULL is allowed.
+ */
+ZCP_API void zcp_stop_offer(zcp_pub **pub) __attribute__((nonnull));
+
+/* A loaned chunk: writable until it is published or discarded. */
+typedef struct zcp_chunk {
+	void *data;		/* 64-byte aligned shared memory */
+	size_t size;		/* its capacity, bytes */
+	uint32_t kind;		/* user type of the message, 0 to 65,535 */
+	uint32_t id;		/* the library's */
+} zcp_chunk;
+
+/*
+ * zcp_loan - borrow an empty chunk for a message of up to `size` bytes.
+ * The smallest size class that fits, else the next larger one.  Waits up to
+ * `timeout` while readers hold what there is.  Returns 0; -ZCP_E_TOOBIG,
+ * -ZCP_E_NOMEM (timeout 0), -ZCP_E_TIMEOUT, -ZCP_E_INTR, -ZCP_E_ENDED.
+ */
+ZCP_API int zcp_loan(zcp_pub *pub, size_t size, zcp_chunk *chunk,
+    int64_t timeout) ZCP_RESULT __attribute__((nonnull));
+
+/*
+ * zcp_publish - publish the first `length` bytes of a loaned chunk.
+ * Returns 1, and the chunk is the readers': chunk->data becomes NULL.  When
+ * it fails the caller still owns the chunk: -ZCP_E_TIMEOUT (a reliable reader
+ * leaves no room), -ZCP_E_INTR, -ZCP_E_ARG (length, not loaned), -ZCP_E_ENDED.
+ * Never allocates.
+ */
+ZCP_API int zcp_publish(zcp_pub *pub, zcp_chunk *chunk, size_t length,
+    int64_t timeout) ZCP_RESULT __attribute__((nonnull));
+
+/* One message within a chunk. */
+typedef struct zcp_part {
+	uint32_t offset;	/* from chunk->data, bytes */
+	uint32_t length;
+} zcp_part;
+
+/*
+ * zcp_publish_parts - publish several messages that lie in one chunk.
+ * They stay one unit of memory: the chunk is free when the last of them is.
+ * Returns the number published.  All `count`: the chunk is the readers'.
+ * Fewer (time ran out): the caller still owns it and must next either publish
+ * the rest from the same chunk or zcp_discard() it; anything else is
+ * -ZCP_E_BUSY.  Errors as zcp_publish().
+ */
+ZCP_API int zcp_publish_parts(zcp_pub *pub, zcp_chunk *chunk,
+    const zcp_part *parts, size_t count, int64_t timeout)
+    ZCP_RESULT __attribute__((nonnull));
+
+/*
+ * zcp_send - publish a copy of `size` bytes at `data`.
+ * Up to 32 bytes travel in the slot itself and take no chunk.  Returns 1, or
+ * as zcp_loan() and zcp_publish().
+ */
+ZCP_API int zcp_send(zcp_pub *pub, const void *data, size_t size,
+    uint32_t kind, int64_t timeout) ZCP_RESULT __attribute__((nonnull(1)));
+
+/* zcp_discard - give a loaned chunk back unpublished.  NULL data: nothing. */
+ZCP_API void zcp_discard(zcp_pub *pub, zcp_chunk *chunk)
+    __attribute__((nonnull));
+
+/*
+ * zcp_pub_readers - how many subscriptions have joined this publisher.
+ * zcp_pub_wait_readers - wait until they are at least `count`.  Returns how
+ * many there are, -ZCP_E_TIMEOUT or -ZCP_E_INTR.
+ */
+ZCP_API int zcp_pub_readers(zcp_pub *pub) ZCP_RESULT __attribute__((nonnull));
+ZCP_API int zcp_pub_wait_readers(zcp_pub *pub, int count, int64_t timeout)
+    ZCP_RESULT __attribute__((nonnull));
+
+typedef struct zcp_pub_info {
+	uint64_t messages;	/* published so far */
+	uint64_t bytes;		/* of payload */
+	uint64_t unseen;	/* of the messages: nobody subscribed */
+	uint64_t waits;		/* times a call slept for room or memory */
+} zcp_pub_info;
+
+ZCP_API void zcp_pub_status(const zcp_pub *pub, zcp_pub_info *info)
+    __attribute__((nonnull));
+
+/*
+ * zcp_pub_blocker - who keeps this publisher waiting: the reader that is
+ * furthest behind.  Writes "NAME (pid PID), N messages behind" into text.
+ * Returns 1, or 0 when no reader is behind.
+ */
+ZCP_API int zcp_pub_blocker(zcp_pub *pub, char *text, size_t size)
+    __attribute__((nonnull));
+
+/* ---- subscribing -------------------------------------------------------- */
+
+typedef struct zcp_sub_options {
+	uint32_t depth;		/* messages kept for a lossy reader; 0: what the
+				   ring allows */
+	uint32_t holds;		/* chunks that may be held at once; 0: 64 */
+	uint32_t publishers;	/* that may be followed at once; 0: 16 */
+	int lossy;		/* ZCP_LOSSY: never makes a publisher wait */
+	int from_end;		/* 1: do not ask for the history offered */
+} zcp_sub_options;
+
+/*
+ * zcp_subscribe - follow a topic, present and future publishers.
+ *   topic    as for zcp_offer(); with *, ? or [] in a part it is a pattern
+ *            (a missing part is then "*")
+ *   options  may be NULL; copied
+ * From its return on a reliable subscription misses nothing of publishers
+ * that register later.  Returns 0 and a subscription that the caller ends
+ * with zcp_unsubscribe(); errors as zcp_offer().  Any thread.
+ */
+ZCP_API int zcp_subscribe(zcp *bus, const char *topic,
+    const zcp_sub_options *options, zcp_sub **sub)
+    ZCP_RESULT __attribute__((nonnull(1, 2, 4)));
+
+/* zcp_unsubscribe - end it; what is still held is released.  *sub becomes
+ * NULL; NULL is allowed. */
+ZCP_API void zcp_unsubscribe(zcp_sub **sub) __attribute__((nonnull));
+
+typedef struct zcp_msg {
+	const void *data;	/* `size` bytes; do not copy the struct: a small
+				   message lies in it */
+	size_t size;
+	uint64_t seq;		/* number in its publisher's ring, from 0 */
+	uint64_t time;		/* CLOCK_MONOTONIC ns; 0 if not stamped */
+	uint64_t lost;		/* with -ZCP_E_LAPPED */
+	uint32_t kind;		/* user type */
+	uint32_t publisher;	/* number of its publisher in this domain */
+	int32_t hold;		/* the library's */
+	int32_t link;		/* the library's */
+	uint64_t small[4];	/* payload that came in the slot */
+} zcp_msg;
+
+/*
+ * zcp_take - borrow the next message in place.
+ *   msg->data  msg->size bytes of shared memory, readable until zcp_release()
+ *   msg->time  publisher's CLOCK_MONOTONIC, nanoseconds; 0 if not stamped
+ * Returns 1 message; 0 nothing waits; -ZCP_E_LAPPED when messages were lost
+ * (msg->lost says how many; the next call goes on); -ZCP_E_HOLDS when the
+ * number of chunks agreed on is held (nothing was taken); -ZCP_E_DAMAGED when
+ * a publisher wrote nonsense (the message is skipped and counted lost).
+ * Several publishers: each in its order, fair between them.  Never blocks.
+ */
+ZCP_API int zcp_take(zcp_sub *sub, zcp_msg *msg)
+    ZCP_RESULT __attribute__((nonnull));
+
+/* zcp_release - give a taken message back; msg->data becomes NULL. */
+ZCP_API void zcp_release(zcp_sub *sub, zcp_msg *msg) __attribute__((nonnull));
+
+/*
+ * zcp_wait - sleep until zcp_take() has something, or the set of publishers
+ * changed.  Returns 1, 0 when time ran out, -ZCP_E_INTR.
+ */
+ZCP_API int zcp_wait(zcp_sub *sub, int64_t timeout)
+    ZCP_RESULT __attribute__((nonnull));
+
+/*
+ * zcp_wait_any - the same for several subscriptions of one bus: sleeps until
+ * one of them has something.  Returns as zcp_wait(); -ZCP_E_ARG for none, or
+ * for subscriptions of several buses.
+ */
+ZCP_API int zcp_wait_any(zcp_sub *const *subs, size_t count, int64_t timeout)
+    ZCP_RESULT __attribute__((nonnull));
+
+typedef struct zcp_sub_info {
+	uint32_t publishers;	/* followed now, ended ones not yet read included */
+	uint32_t seen;		/* joined so far */
+	uint32_t died;		/* of those seen, ended by death */
+	uint64_t messages;	/* taken so far */
+	uint64_t bytes;
+	uint64_t lost;
+	char died_name[64];	/* the last that died: "name (pid N)" */
+} zcp_sub_info;
+
+/* zcp_sub_status - where the subscription stands; looks at the directory. */
+ZCP_API int zcp_sub_status(zcp_sub *sub, zcp_sub_info *info)
+    ZCP_RESULT __attribute__((nonnull));
+
+/* ---- tapping ------------------------------------------------------------ */
+
+/*
+ * zcp_tap_open - watch a topic or pattern without being a reader.
+ * A tap writes nothing, slows nobody, is not counted by anybody and may lose
+ * messages.  It starts at what is published next.  Errors as zcp_offer().
+ */
+ZCP_API int zcp_tap_open(zcp *bus, const char *topic, zcp_tap **tap)
+    ZCP_RESULT __attribute__((nonnull));
+ZCP_API void zcp_tap_close(zcp_tap **tap) __attribute__((nonnull));
+
+/*
+ * zcp_tap_read - copy the next message.  msg->data is the tap's own memory,
+ * valid until the next call.  Returns 1, 0 nothing waits, -ZCP_E_LAPPED
+ * (msg->lost), -ZCP_E_SYS (out of memory).  Never blocks.
+ */
+ZCP_API int zcp_tap_read(zcp_tap *tap, zcp_msg *msg)
+    ZCP_RESULT __attribute__((nonnull));
+
+/* zcp_tap_wait - as zcp_wait(). */
+ZCP_API int zcp_tap_wait(zcp_tap *tap, int64_t timeout)
+    ZCP_RESULT __attribute__((nonnull));
+
+#ifdef __cplusplus
+}
+#endif
+#endif
