@@ -226,10 +226,30 @@ int domain_map_write(struct domain *d)
 
 /* ---- members' files ------------------------------------------------------ */
 
+unsigned fork_generation;
+
+static void forked(void)
+{
+	fork_generation++;
+}
+
+static void install_fork_watch(void)
+{
+	pthread_atfork(NULL, NULL, forked);
+}
+
+void fork_watch(void)
+{
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+	pthread_once(&once, install_fork_watch);
+}
+
 static struct own_file {
 	uint64_t instance;
 	uint32_t slot;
 	int fd;
+	unsigned born;
 	struct own_file *next;
 } *own_files;
 static pthread_mutex_t own_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -241,7 +261,8 @@ void own_file_add(uint64_t instance, uint32_t slot, int fd)
 	if (own == NULL)
 		return;	/* the lock is one of two proofs of life */
 	pthread_mutex_lock(&own_lock);
-	*own = (struct own_file){ instance, slot, fd, own_files };
+	*own = (struct own_file){ instance, slot, fd, fork_generation,
+	    own_files };
 	own_files = own;
 	pthread_mutex_unlock(&own_lock);
 }
@@ -266,7 +287,8 @@ static int own_file_find(uint64_t instance, uint32_t slot)
 
 	pthread_mutex_lock(&own_lock);
 	for (struct own_file *own = own_files; own != NULL; own = own->next)
-		if (own->instance == instance && own->slot == slot)
+		if (own->instance == instance && own->slot == slot &&
+		    own->born == fork_generation)
 			fd = own->fd;
 	pthread_mutex_unlock(&own_lock);
 	return fd;

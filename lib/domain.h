@@ -69,6 +69,11 @@ void member_path(const struct domain *d, uint32_t slot,
 struct peer *peer_get(struct domain *d, uint32_t slot, uint64_t incarnation);
 void peer_put(struct domain *d, struct peer *peer);
 
+/* Counts the forks between this process and the first one, from the first
+ * call of fork_watch() on: what a parent had is not its child's. */
+extern unsigned fork_generation;
+void fork_watch(void);
+
 /*
  * A process must not open its own file twice: closing the second descriptor
  * would drop the lock that says it lives (fcntl(2)).  So each file that this

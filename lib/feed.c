@@ -297,6 +297,12 @@ static enum feed_end end_of(const struct feed *f)
 	    state == PORT_DEAD ? END_DIED : END_NONE;
 }
 
+/* The ring may go, and the cursor be given to another link. */
+static void let_go(struct feed *f)
+{
+	cursor_store(f->cursor, word_make(CURSOR_LET_GO, f->serial, f->at));
+}
+
 static bool slot_waits(const struct feed *f)
 {
 	return stamp_says(slot_stamp(&f->ring->slot[f->at & f->mask]),
@@ -328,7 +334,7 @@ void feed_look_for_end(struct feed *f)
 		return;
 	f->end = end;
 	f->state = FEED_ENDED;
-	cursor_store(f->cursor, 0);
+	let_go(f);
 }
 
 void feed_close(struct feed *f)
@@ -338,7 +344,7 @@ void feed_close(struct feed *f)
 			f->users[i] = 1;
 			feed_release(f, i);
 		}
-	cursor_store(f->cursor, 0);
+	let_go(f);
 	free(f->users);
 	peer_put(f->d, f->peer);
 }

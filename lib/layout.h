@@ -177,6 +177,9 @@ struct subscription {
 };
 _Static_assert(sizeof(struct subscription) == 64, "subscription is one line");
 
+/* A cursor whose reader has read all of an ended ring, or left: state 1. */
+#define CURSOR_LET_GO 1
+
 /* One reader's place in one ring; written by the reader alone. */
 struct cursor {
 	alignas(CACHE_LINE) shared_u64 at;	/* serial | next seq to take */

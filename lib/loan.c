@@ -83,15 +83,30 @@ static int too_big(const struct zcp_pub *pub, size_t size)
 	    size, pub->topic, zcp_largest(pub->bus));
 }
 
-/* Chunks come back by a reader that moves on, a hold released, a sweep. */
+/* Before an attempt: a bell that rings after this may be news for us. */
+static void listen(struct zcp_pub *pub, uint32_t class)
+{
+	struct domain *d = &pub->bus->d;
+
+	pub->class = class;
+	for (uint32_t p = class; p < d->pools.count; p++)
+		pub->rung[p] = bell_load(domain_bell(d, bell_of_pool(p))) >> 1;
+}
+
+/*
+ * Chunks come back by a reader that moves on, a hold of ours released, a
+ * sweep; or by a hold on somebody else's chunk, which only rings.
+ */
 static bool memory_may_be_back(struct zcp_pub *pub)
 {
 	const struct domain *d = &pub->bus->d;
 
-	if (reclaimable(pub) > pub->tail)
+	if (reclaimable(pub) > pub->tail || pending_released(pub))
 		return true;
-	for (uint32_t p = 0; p < d->pools.count; p++)
-		if (pool_free_estimate(&d->pools.pool[p]) > 0)
+	for (uint32_t p = pub->class; p < d->pools.count; p++)
+		if (pool_free_estimate(&d->pools.pool[p]) > 0 ||
+		    bell_load(domain_bell(d, bell_of_pool(p))) >> 1 !=
+		    pub->rung[p])
 			return true;
 	return fact_load32(&d->ports[pub->port].state) != PORT_OPEN;
 }
@@ -130,13 +145,20 @@ int zcp_loan(zcp_pub *pub, size_t size, zcp_chunk *chunk, int64_t timeout)
 		return rc;
 	if (class == pools->count)
 		return too_big(pub, size);
-	while ((rc = loan_now(pub, class, &id)) == 0 && id == NO_CHUNK) {
+	for (;;) {
+		if ((rc = loan_now(pub, class, &id)) < 0 || id != NO_CHUNK)
+			break;
 		if (timeout == 0)
 			return no_memory(pub, size, -ZCP_E_NOMEM);
-		if (deadline == 0)
+		/* Listen first, then try once more, then sleep. */
+		if (deadline == 0) {
 			deadline = deadline_after(timeout);
+			listen(pub, class);
+			continue;
+		}
 		if ((rc = wait_for_memory(pub, size, deadline)) < 0)
 			return rc;
+		listen(pub, class);
 	}
 	if (rc < 0)
 		return error_in(rc, "cannot loan %zu bytes on %s", size,

@@ -14,18 +14,6 @@
 #include "control.h"
 #include "topic.h"
 
-unsigned fork_generation;
-
-static void forked(void)
-{
-	fork_generation++;
-}
-
-static void watch_forks(void)
-{
-	pthread_atfork(NULL, NULL, forked);
-}
-
 /* ---- heart ------------------------------------------------------------------ */
 
 static void *beat(void *arg)
@@ -181,7 +169,6 @@ static void own_name(char out[NAME_SIZE], const char *name)
 
 int zcp_open(zcp **out, const zcp_options *options)
 {
-	static pthread_once_t once = PTHREAD_ONCE_INIT;
 	const zcp_options none = { 0 };
 	const char *domain;
 	char name[NAME_SIZE];
@@ -190,7 +177,7 @@ int zcp_open(zcp **out, const zcp_options *options)
 	int rc;
 
 	*out = NULL;
-	pthread_once(&once, watch_forks);
+	fork_watch();
 	if (options == NULL)
 		options = &none;
 	domain = options->domain;

@@ -36,9 +36,6 @@ struct zcp {
 	pthread_cond_t beat_cond;
 };
 
-/* Counts the forks between this process and the first one. */
-extern unsigned fork_generation;
-
 static inline int bus_check(const struct zcp *bus)
 {
 	if (__builtin_expect(bus->born != fork_generation, 0))

@@ -93,18 +93,16 @@ int zcp_offer(zcp *bus, const char *topic, const zcp_pub_options *options,
 	const zcp_pub_options none = { 0 };
 	struct zcp_pub *pub;
 	char name[TOPIC_NAME];
-	uint32_t slots;
+	uint32_t slots = 0;
 	int rc;
 
 	*out = NULL;
 	if (options == NULL)
 		options = &none;
 	if ((rc = bus_check(bus)) < 0 || (rc = topic_parse(topic, name)) < 0 ||
-	    (rc = check_options(options, &slots)) < 0)
-		return rc;
-	if (rc == 1)
-		return error_set(ZCP_E_ARG,
-		    "cannot publish on '%s': it is a pattern", topic);
+	    (rc = rc == 1 ? error_set(ZCP_E_ARG, "it is a pattern") :
+	    check_options(options, &slots)) < 0)
+		return error_in(rc, "cannot publish on '%s'", topic);
 	if ((pub = calloc(1, sizeof(*pub))) == NULL)
 		return error_set(ZCP_E_SYS, "out of memory");
 	pub->bus = bus;

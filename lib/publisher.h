@@ -53,6 +53,9 @@ struct zcp_pub {
 	uint32_t pendings;
 	struct stock stock[MAX_POOLS];
 
+	uint32_t class;			/* a loan waits for this or a larger one */
+	uint32_t rung[MAX_POOLS];	/* pool bells' counts before its last try */
+
 	struct bell *topic_bell, *domain_bell, *room_bell;
 	uint64_t spin;			/* ns worth spinning before a sleep */
 
@@ -80,6 +83,9 @@ int reclaim(struct zcp_pub *pub, bool past_lossy);
 
 /* How far reclaim() could go now, without doing it. */
 uint64_t reclaimable(struct zcp_pub *pub);
+
+/* Has a reader released a chunk that waited for it below the tail? */
+bool pending_released(struct zcp_pub *pub);
 
 /* Loads the readers anew if the list has changed; -ZCP_E_ENDED. */
 int readers_refresh(struct zcp_pub *pub);

@@ -197,7 +197,8 @@ struct limits readers_limits(const struct reader_set *set,
 		bool gates = (flags & LINK_RELIABLE) && !(flags & LINK_DEMOTED);
 		uint64_t c;
 
-		if (r->dead)
+		if (r->dead || word_state(cursor_load(r->cursor)) ==
+		    CURSOR_LET_GO)
 			continue;
 		if (!reader_cursor(r, view, &c)) {
 			l.unjoined = true;

@@ -180,6 +180,16 @@ static int collect_holds(struct zcp_pub *pub)
 	return 0;
 }
 
+bool pending_released(struct zcp_pub *pub)
+{
+	if (pub->pendings == 0 || collect_holds(pub) < 0)
+		return false;
+	for (uint32_t i = 0; i < pub->pendings; i++)
+		if (!hold_set_has(&pub->holds, pub->pending[i].id))
+			return true;
+	return false;
+}
+
 static void judge(struct zcp_pub *pub, uint32_t id, uint64_t word)
 {
 	if (!hold_set_has(&pub->holds, id))

@@ -53,7 +53,10 @@ int segment_map(struct segment *s, int fd, const char *path,
 /* Commits a range: -ZCP_E_SYS when /dev/shm is full. */
 int segment_commit(int fd, const char *path, uint64_t offset, uint64_t bytes);
 
-/* Is every byte of the range committed?  Reading a hole would allocate. */
+/*
+ * Is every page of the range committed, and written to once?  (tmpfs calls a
+ * page that is only committed a hole.)  Reading a real hole would allocate.
+ */
 bool segment_committed(int fd, uint64_t offset, uint64_t bytes);
 
 /* Unmaps and closes; safe on a half-built one and twice. */

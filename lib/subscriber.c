@@ -96,6 +96,9 @@ static void subscription_prepare(struct zcp_sub *sub)
 		news_store(&c->lost, 0);
 		for (unsigned w = 0; w < USED_WORDS; w++)
 			fact_publish(&c->used[w], 0);
+		/* Every page is written to: see segment_committed(). */
+		for (uint32_t h = 0; h < sub->holds; h++)
+			fact_publish32(&c->hold[h], 0);
 	}
 }
 

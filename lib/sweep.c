@@ -208,8 +208,12 @@ static bool garbage(const struct sweeping *s, const struct suspect *suspect,
 
 	if (word_state(suspect->word) == CHUNK_LOANED)
 		return ended;
-	if (o != NULL && !o->tail_known)
-		return false;		/* nothing is known of its ring */
+	/*
+	 * Published, but no ring: its owner founded it before it published,
+	 * so the file has been damaged since, and no slot names anything.
+	 */
+	if (!ended && !o->tail_known)
+		return false;
 	if (!ended && number_diff(word_number(suspect->word), o->tail) >= 0)
 		return false;
 	if (ended && o != NULL && hold_set_has(&s->named, suspect->id)) {

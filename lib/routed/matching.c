@@ -69,7 +69,9 @@ static uint32_t free_cursor(struct routed *r, uint32_t subscriber)
 
 	for (uint32_t i = 0; s != NULL && i < p->slots; i++) {
 		const struct cursor *c = subscription_cursor(s, p->history, i);
-		bool taken = cursor_load(c) != 0 || line_shows_holds(c);
+		uint64_t at = cursor_load(c);
+		bool taken = (at != 0 && word_state(at) != CURSOR_LET_GO) ||
+		    line_shows_holds(c);
 
 		for (uint32_t k = 0; k < extent_count(e) && !taken; k++)
 			taken = link_cursor(fact_load(
@@ -211,14 +213,17 @@ uint32_t match_clinging(struct routed *r, uint32_t port)
 		uint64_t link = fact_load(&r->d.links[extent_first(e) + i]);
 		uint32_t s = link_port(link);
 		struct subscription *sub;
+		uint64_t at;
 
 		if (s >= r->d.m->max_ports ||
 		    !is(r, s, PORT_SUBSCRIBER, PORT_OPEN) ||
 		    (sub = subscription_of(r, s)) == NULL ||
 		    link_cursor(link) >= port_of(r, s)->slots)
 			continue;
-		n += word_serial(cursor_load(subscription_cursor(sub,
-		    port_of(r, s)->history, link_cursor(link)))) == serial;
+		at = cursor_load(subscription_cursor(sub,
+		    port_of(r, s)->history, link_cursor(link)));
+		n += word_serial(at) == serial &&
+		    word_state(at) != CURSOR_LET_GO;
 	}
 	return n;
 }

@@ -1,0 +1,240 @@
+#include "bus.h"
+
+#include <dirent.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "control.h"
+#include "log.h"
+
+char bus_domain[64];
+static char runtime_dir[64];
+static pid_t daemon_pid;
+static int ready_fd;
+
+struct settings bus_settings(void)
+{
+	struct settings s = settings_default();
+
+	s.pool[0] = (struct pool_setting){ 128, 16 };
+	s.pool[1] = (struct pool_setting){ 4096, 8 };
+	s.pools = 2;
+	s.max_participants = 32;
+	s.max_topics = 32;
+	s.max_ports = 128;
+	s.max_links = 2048;
+	return s;
+}
+
+static void say_ready(const struct routed *r)
+{
+	(void)r;
+	ck_assert_int_eq(write(ready_fd, "", 1), 1);
+}
+
+pid_t bus_restart(const struct settings *s)
+{
+	struct settings settings = *s;
+	int ends[2];
+	char byte;
+
+	settings.domain = bus_domain;
+	ck_assert_int_eq(pipe(ends), 0);
+	fflush(NULL);
+	daemon_pid = fork();
+	ck_assert_int_ge(daemon_pid, 0);
+	if (daemon_pid == 0) {
+		static struct routed r;
+		int rc;
+
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		close(ends[0]);
+		ready_fd = ends[1];
+		log_threshold = getenv("T_VERBOSE") ? LOG_LEVEL_DEBUG :
+		    LOG_LEVEL_ERROR;
+		rc = routed_run(&r, &settings, say_ready);
+		if (rc < 0)
+			fprintf(stderr, "daemon: %s\n", zcp_errmsg());
+		_exit(rc < 0);
+	}
+	close(ends[1]);
+	ck_assert_msg(read(ends[0], &byte, 1) == 1, "the daemon did not start");
+	close(ends[0]);
+	return daemon_pid;
+}
+
+pid_t bus_start(const struct settings *s)
+{
+	snprintf(bus_domain, sizeof(bus_domain), "unit%d", (int)getpid());
+	snprintf(runtime_dir, sizeof(runtime_dir), "/tmp/zcp-unit-XXXXXX");
+	ck_assert_ptr_nonnull(mkdtemp(runtime_dir));
+	setenv("ZCP_RUNTIME_DIR", runtime_dir, 1);
+	setenv("ZCP_DOMAIN", bus_domain, 1);
+	return bus_restart(s);
+}
+
+void bus_kill(void)
+{
+	kill_process(daemon_pid);
+}
+
+static int files_left(char *name, size_t size)
+{
+	char prefix[128];
+	struct dirent *entry;
+	DIR *dir = opendir("/dev/shm");
+	int n = 0;
+
+	snprintf(prefix, sizeof(prefix), "zcp.%u.%s.", (unsigned)geteuid(),
+	    bus_domain);
+	ck_assert_ptr_nonnull(dir);
+	while ((entry = readdir(dir)) != NULL)
+		if (strncmp(entry->d_name, prefix, strlen(prefix)) == 0) {
+			snprintf(name, size, "%s", entry->d_name);
+			n++;
+		}
+	closedir(dir);
+	return n;
+}
+
+void bus_stop(void)
+{
+	char command[128], name[256] = "";
+	int status, left;
+
+	kill(daemon_pid, SIGTERM);
+	ck_assert_int_eq(waitpid(daemon_pid, &status, 0), daemon_pid);
+	ck_assert_msg(WIFEXITED(status) && WEXITSTATUS(status) == 0,
+	    "the daemon ended with %#x", status);
+	left = files_left(name, sizeof(name));
+	snprintf(command, sizeof(command), "rm -rf %s", runtime_dir);
+	ck_assert_int_eq(system(command), 0);
+	ck_assert_msg(left == 0, "%d files left, /dev/shm/%s", left, name);
+}
+
+void must(int rc)
+{
+	ck_assert_msg(rc >= 0, "%s", zcp_errmsg());
+}
+
+zcp *bus_open(const char *name)
+{
+	zcp_options o = { .name = name };
+	zcp *bus;
+
+	must(zcp_open(&bus, &o));
+	return bus;
+}
+
+pid_t in_process(void (*role)(void *), void *arg)
+{
+	pid_t pid;
+
+	fflush(NULL);
+	pid = fork();
+	ck_assert_int_ge(pid, 0);
+	if (pid == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		role(arg);
+		_exit(0);
+	}
+	return pid;
+}
+
+void join_process(pid_t pid)
+{
+	int status;
+
+	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+	ck_assert_msg(WIFEXITED(status) && WEXITSTATUS(status) == 0,
+	    "process %d ended with %#x", (int)pid, status);
+}
+
+void kill_process(pid_t pid)
+{
+	ck_assert_int_eq(kill(pid, SIGKILL), 0);
+	ck_assert_int_eq(waitpid(pid, NULL, 0), pid);
+}
+
+void eventually(bool (*condition)(void *), void *arg, const char *what)
+{
+	uint64_t deadline = deadline_after(PATIENCE);
+
+	while (!condition(arg)) {
+		ck_assert_msg(clock_ns() < deadline, "never: %s", what);
+		usleep(1000);
+	}
+}
+
+static void status(char *reply, size_t size)
+{
+	must(control_call(bus_domain, "STATUS", reply, size,
+	    deadline_after(PATIENCE), NULL));
+}
+
+static uint64_t number_in(const char *line, const char *key)
+{
+	char pattern[64];
+	const char *at;
+
+	snprintf(pattern, sizeof(pattern), "%s=", key);
+	at = strstr(line, pattern);
+	ck_assert_msg(at != NULL, "no %s in %s", key, line);
+	return strtoull(at + strlen(pattern), NULL, 10);
+}
+
+uint64_t status_number(const char *key)
+{
+	static char reply[CONTROL_REPLY];
+
+	status(reply, sizeof(reply));
+	return number_in(reply, key);
+}
+
+uint64_t pool_number(uint32_t size, const char *key)
+{
+	static char reply[CONTROL_REPLY];
+	char pattern[32], *line;
+
+	status(reply, sizeof(reply));
+	snprintf(pattern, sizeof(pattern), "pool=%u ", size);
+	line = strstr(reply, pattern);
+	ck_assert_ptr_nonnull(line);
+	line[strcspn(line, "\n")] = '\0';
+	return number_in(line, key);
+}
+
+static bool nothing_used(void *arg)
+{
+	static char reply[CONTROL_REPLY];
+
+	(void)arg;
+	status(reply, sizeof(reply));
+	for (char *line = reply; (line = strstr(line, "pool=")) != NULL;
+	    line++)
+		if (number_in(line, "count") != number_in(line, "free"))
+			return false;
+	return true;
+}
+
+void all_chunks_come_back(void)
+{
+	eventually(nothing_used, NULL, "every chunk is free");
+}
+
+int take_wait(zcp_sub *sub, zcp_msg *msg)
+{
+	uint64_t deadline = deadline_after(PATIENCE);
+	int rc;
+
+	while ((rc = zcp_take(sub, msg)) == 0) {
+		ck_assert_msg(clock_ns() < deadline, "no message came");
+		must(zcp_wait(sub, NS_PER_S));
+	}
+	return rc;
+}
