@@ -178,6 +178,7 @@ static enum feed_took overtaken(struct feed *f, zcp_msg *msg)
 
 	if (!ours) {
 		f->state = FEED_ENDED;
+		f->end = END_CLOSED;
 		return TOOK_NOTHING;
 	}
 	return tail > f->at ? lose(f, msg, tail) : TOOK_NOTHING;

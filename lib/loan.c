@@ -7,8 +7,23 @@
 #include "publisher.h"
 #include "sweep.h"
 
-/* A reclaim serves this many loans before the next one is due. */
-enum { RECLAIM_EVERY = 32 };
+/*
+ * A reclaim serves this many loans before the next one is due: about what the
+ * stock can take in, so that its cost (readers, holds, perhaps a fence) is
+ * shared by many.
+ */
+enum { RECLAIM_LEAST = 8, RECLAIM_MOST = 128 };
+
+static bool reclaim_due(const struct zcp_pub *pub, uint32_t pool)
+{
+	uint32_t every = pub->stock[pool].most;
+
+	if (every < RECLAIM_LEAST)
+		every = RECLAIM_LEAST;
+	if (every > RECLAIM_MOST)
+		every = RECLAIM_MOST;
+	return pub->since_reclaim >= every;
+}
 
 static uint32_t stock_pop(struct zcp_pub *pub, uint32_t pool)
 {
@@ -56,10 +71,8 @@ static int loan_now(struct zcp_pub *pub, uint32_t class, uint32_t *id)
 
 	if ((*id = stock_pop(pub, class)) != NO_CHUNK)
 		return 0;
-	if (pub->since_reclaim >= RECLAIM_EVERY) {
-		if ((rc = reclaim(pub, false)) < 0)
-			return rc;
-	}
+	if (reclaim_due(pub, class) && (rc = reclaim(pub, false)) < 0)
+		return rc;
 	if ((*id = from_pool(pub, class)) != NO_CHUNK)
 		return 0;
 	if ((rc = reclaim(pub, false)) < 0)

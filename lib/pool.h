@@ -32,8 +32,11 @@ struct pools {
 /* Committed chunks of a pool, never more than there is room for. */
 uint32_t pool_count(const struct pool *pool);
 
-/* A free chunk of `pool` becomes LOANED by `serial`; NO_CHUNK if none is.
- * `from` is the caller's private starting point among the hints. */
+/*
+ * A free chunk of `pool` becomes LOANED by `serial`; NO_CHUNK if none is.
+ * `from` is the caller's private place to look first: publishers that start
+ * apart do not contend for the cache lines of each other's chunk words.
+ */
 uint32_t pool_take(struct pools *pools, uint32_t pool, uint32_t serial,
     uint32_t *from);
 

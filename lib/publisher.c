@@ -9,7 +9,7 @@
 #include "spin.h"
 #include "topic.h"
 
-enum { DEFAULT_SLOTS = 1024, STAMP_SOME = 64 };
+enum { DEFAULT_SLOTS = 1024, STAMP_SOME = 64, CHUNKS_APART = 24 };
 
 /* ---- offering ------------------------------------------------------------------ */
 
@@ -73,6 +73,9 @@ static int pub_register(struct zcp_pub *pub)
 	pub->topic_bell = domain_bell(d, bell_of_topic(d->ports[rc].topic));
 	pub->domain_bell = domain_bell(d, BELL_DOMAIN);
 	pub->room_bell = domain_bell(d, bell_of_port(d->m, pub->port));
+	/* Ports start a few lines of chunk words apart. */
+	for (uint32_t i = 0; i < d->pools.count; i++)
+		pub->stock[i].from = pub->serial * CHUNKS_APART;
 	tail_found(pub->ring, word_make(0, pub->serial, 0));
 	return 0;
 }
@@ -417,13 +420,12 @@ int zcp_pub_readers(zcp_pub *pub)
 {
 	struct ring_view view = { .serial = pub->serial, .tail = pub->tail,
 	    .head = pub->head, .history = pub->history, .slots = pub->slots };
-	uint64_t cursor;
 	int rc, n = 0;
 
 	if ((rc = pub_check(pub)) < 0 || (rc = readers_refresh(pub)) < 0)
 		return rc;
 	for (uint32_t i = 0; i < pub->readers.count; i++)
-		n += reader_cursor(&pub->readers.reader[i], &view, &cursor);
+		n += reader_follows(&pub->readers.reader[i], &view);
 	return n;
 }
 

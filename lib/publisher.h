@@ -10,13 +10,13 @@
 #include "ring.h"
 #include "zcp.h"
 
-enum { STOCK_MAX = 64 };
+enum { STOCK_MAX = 256 };
 
 /* Chunks taken back from readers, LOANED, ready for the next loan. */
 struct stock {
 	uint32_t id[STOCK_MAX];
 	uint32_t count, most;
-	uint32_t from;			/* where pool_take() looks first */
+	uint32_t from;			/* index at which pool_take() looks first */
 	uint32_t out;			/* chunks in the ring not yet walked past */
 };
 

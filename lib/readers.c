@@ -175,6 +175,20 @@ bool reader_cursor(const struct reader *r, const struct ring_view *view,
 	return true;
 }
 
+static bool gates_at_start(const struct reader *r)
+{
+	return (link_flags(r->link) & LINK_FROM_START) &&
+	    fact_load32(&r->subscription->opened);
+}
+
+bool reader_follows(const struct reader *r, const struct ring_view *view)
+{
+	uint64_t cursor;
+
+	return !r->dead &&
+	    (reader_cursor(r, view, &cursor) || gates_at_start(r));
+}
+
 static uint64_t lossy_floor(const struct ring_view *view, uint32_t depth)
 {
 	uint32_t most = view->slots / 2 - view->history;
@@ -202,8 +216,7 @@ struct limits readers_limits(const struct reader_set *set,
 			continue;
 		if (!reader_cursor(r, view, &c)) {
 			l.unjoined = true;
-			if (!gates || !(flags & LINK_FROM_START) ||
-			    !fact_load32(&r->subscription->opened))
+			if (!gates || !gates_at_start(r))
 				continue;
 			c = view->tail;
 		}

@@ -73,6 +73,9 @@ bool readers_passed(const struct reader_set *set,
 bool reader_cursor(const struct reader *r, const struct ring_view *view,
     uint64_t *cursor);
 
+/* Will it get what is published next?  It has joined, or was there first. */
+bool reader_follows(const struct reader *r, const struct ring_view *view);
+
 /* ---- held chunks --------------------------------------------------------- */
 
 /* A set of chunk ids, open addressing, reused from one scan to the next. */

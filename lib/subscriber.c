@@ -15,6 +15,7 @@ enum {
 	PATTERN_CURSORS = 256,
 	TURN = 32,			/* messages of one publisher in a row */
 	LOOK_EVERY = 256,		/* takes between looks at the directory */
+	IDLE_EVERY = 16,		/* vain takes between looks for ends */
 };
 
 struct zcp_sub {
@@ -33,7 +34,8 @@ struct zcp_sub {
 	uint32_t *order;		/* indices of open feeds */
 	uint32_t count;
 	uint32_t next, turn;		/* fairness: whose turn, for how long */
-	uint32_t takes;
+	uint32_t takes, idle;		/* calls; in vain, since the last look */
+	uint32_t pending;		/* feeds whose publisher is not ready */
 	uint32_t held;
 	uint64_t joined_lost;		/* found when joining, to be reported */
 	uint64_t spin;
@@ -189,6 +191,7 @@ static void note_end(struct zcp_sub *sub, const struct feed *f)
 static void drop(struct zcp_sub *sub, uint32_t i)
 {
 	sub->held -= sub->feed[i].held;
+	sub->pending -= sub->feed[i].state == FEED_PENDING;
 	feed_close(&sub->feed[i]);
 	sub->used[i] = false;
 }
@@ -212,6 +215,7 @@ static void try_join(struct zcp_sub *sub, struct feed *f)
 	if (f->state != FEED_JOINED)
 		return;
 	sub->info.seen++;
+	sub->pending--;
 	if (lost > 0) {
 		news_add(&f->cursor->lost, lost);
 		sub->joined_lost += lost;
@@ -237,6 +241,7 @@ static int follow(struct zcp_sub *sub, uint64_t link)
 	    sub->holds)) < 0)
 		return rc == -ZCP_E_ENDED ? 0 : rc;
 	sub->used[i] = true;
+	sub->pending++;
 	try_join(sub, f);
 	return 0;
 }
@@ -256,7 +261,7 @@ static int refresh(struct zcp_sub *sub)
 	const struct port *p = &d->ports[sub->port];
 	int rc = 0;
 
-	for (uint32_t k = 0; k < sub->count; k++)
+	for (uint32_t k = 0; k < sub->count && sub->pending > 0; k++)
 		try_join(sub, &sub->feed[sub->order[k]]);
 	if (fact_load(&p->generation) == sub->links.generation)
 		return 0;
@@ -351,11 +356,16 @@ static void look_for_ends(struct zcp_sub *sub)
 	for (uint32_t k = 0; k < sub->count; k++) {
 		struct feed *f = &sub->feed[sub->order[k]];
 
+		bool pending;
+
 		if (f->state == FEED_ENDED)
 			continue;
+		pending = f->state == FEED_PENDING;
 		feed_look_for_end(f);
-		if (f->state == FEED_ENDED)
-			note_end(sub, f);
+		if (f->state != FEED_ENDED)
+			continue;
+		sub->pending -= pending;
+		note_end(sub, f);
 	}
 }
 
@@ -393,7 +403,8 @@ int zcp_take(zcp_sub *sub, zcp_msg *msg)
 	}
 	if ((rc = take_round(sub, msg)) != 0)
 		return rc;
-	look_for_ends(sub);
+	if (sub->idle++ % IDLE_EVERY == 0)
+		look_for_ends(sub);
 	return refresh(sub);
 }
 
@@ -441,8 +452,11 @@ static bool any(void *arg)
 	const struct several *s = arg;
 
 	for (size_t i = 0; i < s->count; i++)
-		if (something(s->sub[i]))
+		if (something(s->sub[i])) {
+			/* It may be an end: the next vain take looks. */
+			s->sub[i]->idle = 0;
 			return true;
+		}
 	return false;
 }
 

@@ -192,7 +192,7 @@ ZCP_API void zcp_discard(zcp_pub *pub, zcp_chunk *chunk)
     __attribute__((nonnull));
 
 /*
- * zcp_pub_readers - how many subscriptions have joined this publisher.
+ * zcp_pub_readers - how many subscriptions will get what is published next.
  * zcp_pub_wait_readers - wait until they are at least `count`.  Returns how
  * many there are, -ZCP_E_TIMEOUT or -ZCP_E_INTR.
  */

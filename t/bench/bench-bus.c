@@ -1,0 +1,317 @@
+/*
+ * bench-bus - the bus beside the raw limits of the machine, in one run:
+ * latency, messages a second, the cost of publishing by subscribers.
+ * Interleaved with the limits, repeated, medians.
+ *
+ *   bench-bus [REPEATS]
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "atomics.h"
+#include "bench.h"
+
+enum { TRIPS = 100000, REPEATS_MOST = 99 };
+
+/* ---- latency ---------------------------------------------------------------------- */
+
+struct trip {
+	size_t size;			/* of the chunk; 0: 32 bytes by copy */
+	_Atomic int ready;
+};
+
+struct ends {
+	zcp *bus;
+	zcp_pub *pub;
+	zcp_sub *sub;
+};
+
+static struct ends meet(struct trip *trip, const char *out, const char *in)
+{
+	zcp_pub_options po = { .stamp = ZCP_STAMP_NONE };
+	struct ends e;
+
+	bench_check(zcp_open(&e.bus, NULL));
+	bench_check(zcp_subscribe(e.bus, in, NULL, &e.sub));
+	bench_check(zcp_offer(e.bus, out, &po, &e.pub));
+	bench_check(zcp_pub_wait_readers(e.pub, 1, 5000000000));
+	atomic_fetch_add(&trip->ready, 1);
+	while (atomic_load(&trip->ready) != 2)
+		cpu_relax();
+	return e;
+}
+
+static void part(struct ends *e)
+{
+	zcp_stop_offer(&e->pub);
+	zcp_unsubscribe(&e->sub);
+	zcp_close(&e->bus);
+}
+
+static void say(struct ends *e, const struct trip *trip)
+{
+	static const char text[32] = "thirty-two bytes of a message..";
+	zcp_chunk chunk;
+
+	if (trip->size == 0) {
+		bench_check(zcp_send(e->pub, text, sizeof(text), 0, -1));
+		return;
+	}
+	bench_check(zcp_loan(e->pub, trip->size, &chunk, -1));
+	bench_check(zcp_publish(e->pub, &chunk, trip->size, -1));
+}
+
+static void hear(struct ends *e)
+{
+	zcp_msg msg;
+	int rc;
+
+	while ((rc = zcp_take(e->sub, &msg)) == 0)
+		cpu_relax();
+	bench_check(rc);
+	zcp_release(e->sub, &msg);
+}
+
+static double trip_ping(void *arg)
+{
+	struct trip *trip = arg;
+	struct ends e = meet(trip, "ping", "pong");
+	uint64_t t = 0;
+
+	for (int i = -TRIPS / 10; i < TRIPS; i++) {
+		if (i == 0)
+			t = bench_ns();
+		say(&e, trip);
+		hear(&e);
+	}
+	t = bench_ns() - t;
+	part(&e);
+	return (double)t / TRIPS / 2;
+}
+
+static void trip_pong(void *arg)
+{
+	struct trip *trip = arg;
+	struct ends e = meet(trip, "pong", "ping");
+
+	for (int i = -TRIPS / 10; i < TRIPS; i++) {
+		hear(&e);
+		say(&e, trip);
+	}
+	part(&e);
+}
+
+static double latency(size_t size)
+{
+	struct trip *trip = bench_shared(sizeof(*trip));
+	double ns;
+
+	trip->size = size;
+	ns = bench_pair(trip_ping, trip_pong, trip);
+	munmap(trip, sizeof(*trip));
+	return ns;
+}
+
+/* ---- throughput --------------------------------------------------------------------- */
+
+enum { MESSAGES = 5000000, BATCH = 64 };
+
+struct stream {
+	enum { INLINE, CHUNK_EACH, BATCHED } how;
+};
+
+static double stream_out(void *arg)
+{
+	zcp_pub_options po = { .stamp = ZCP_STAMP_NONE, .slots = 4096 };
+	struct stream *s = arg;
+	zcp_part parts[BATCH];
+	char text[32] = { 0 };
+	zcp_chunk chunk;
+	zcp_pub *pub;
+	zcp *bus;
+	uint64_t t;
+
+	for (uint32_t i = 0; i < BATCH; i++)
+		parts[i] = (zcp_part){ i * 32, 32 };
+	bench_check(zcp_open(&bus, NULL));
+	bench_check(zcp_offer(bus, "stream", &po, &pub));
+	bench_check(zcp_pub_wait_readers(pub, 1, 5000000000));
+	t = bench_ns();
+	for (uint64_t i = 0; i < MESSAGES;) {
+		switch (s->how) {
+		case INLINE:
+			memcpy(text, &i, sizeof(i));
+			bench_check(zcp_send(pub, text, 32, 0, -1));
+			i++;
+			break;
+		case CHUNK_EACH:
+			bench_check(zcp_loan(pub, 64, &chunk, -1));
+			memcpy(chunk.data, &i, sizeof(i));
+			bench_check(zcp_publish(pub, &chunk, 64, -1));
+			i++;
+			break;
+		case BATCHED:
+			bench_check(zcp_loan(pub, BATCH * 32, &chunk, -1));
+			for (uint64_t k = 0; k < BATCH; k++)
+				memcpy((char *)chunk.data + k * 32, &i, 8);
+			bench_check(zcp_publish_parts(pub, &chunk, parts,
+			    BATCH, -1));
+			i += BATCH;
+			break;
+		}
+	}
+	/* The reader is done when it has left. */
+	while (zcp_pub_readers(pub) > 0)
+		cpu_relax();
+	t = bench_ns() - t;
+	zcp_stop_offer(&pub);
+	zcp_close(&bus);
+	return MESSAGES * 1e9 / (double)t;
+}
+
+static void stream_in(void *arg)
+{
+	volatile uint64_t sink;
+	uint64_t got = 0, sum = 0, word;
+	zcp_msg msg;
+	zcp_sub *sub;
+	zcp *bus;
+	int rc;
+
+	(void)arg;
+	bench_check(zcp_open(&bus, NULL));
+	bench_check(zcp_subscribe(bus, "stream", NULL, &sub));
+	while (got < MESSAGES) {
+		if ((rc = zcp_take(sub, &msg)) == 0) {
+			cpu_relax();
+			continue;
+		}
+		bench_check(rc);
+		memcpy(&word, msg.data, sizeof(word));
+		sum += word;
+		got++;
+		zcp_release(sub, &msg);
+	}
+	sink = sum;
+	(void)sink;
+	zcp_unsubscribe(&sub);
+	zcp_close(&bus);
+}
+
+static double throughput(struct stream s)
+{
+	return bench_pair(stream_out, stream_in, &s);
+}
+
+/* ---- publish cost by subscribers -------------------------------------------------------- */
+
+enum { PUBLISHES = 400000 };
+
+/* Lossy readers that never read: each reclaim looks at every one of them. */
+static double publish_cost(int subscribers)
+{
+	zcp_pub_options po = { .stamp = ZCP_STAMP_NONE };
+	zcp_sub_options so = { .lossy = ZCP_LOSSY, .holds = 64 };
+	zcp_sub **sub = calloc((size_t)subscribers, sizeof(zcp_sub *));
+	zcp_chunk chunk;
+	zcp_pub *pub;
+	zcp *bus;
+	uint64_t t = 0;
+
+	bench_pin(0);
+	bench_check(zcp_open(&bus, NULL));
+	bench_check(zcp_offer(bus, "cost", &po, &pub));
+	for (int i = 0; i < subscribers; i++)
+		bench_check(zcp_subscribe(bus, "cost", &so, &sub[i]));
+	for (int i = -PUBLISHES / 10; i < PUBLISHES; i++) {
+		if (i == 0)
+			t = bench_ns();
+		bench_check(zcp_loan(pub, 64, &chunk, -1));
+		*(volatile int *)chunk.data = i;
+		bench_check(zcp_publish(pub, &chunk, 64, -1));
+	}
+	t = bench_ns() - t;
+	for (int i = 0; i < subscribers; i++)
+		zcp_unsubscribe(&sub[i]);
+	zcp_stop_offer(&pub);
+	zcp_close(&bus);
+	free(sub);
+	return (double)t / PUBLISHES;
+}
+
+/* ---- the table ----------------------------------------------------------------------------- */
+
+static int repeats = 5;
+
+struct row {
+	const char *name, *unit;
+	double value[REPEATS_MOST], limit[REPEATS_MOST], ratio[REPEATS_MOST];
+	const char *against;
+	const char *target;
+};
+
+static void add(struct row *row, int i, double value, double limit)
+{
+	row->value[i] = value;
+	row->limit[i] = limit;
+	row->ratio[i] = value / limit;
+}
+
+static void print(struct row *row)
+{
+	double v = median(row->value, repeats), l = median(row->limit, repeats),
+	    r = median(row->ratio, repeats);
+
+	printf("%-34s %10.4g %-6s %-26s %10.4g   %5.2f x   %s\n", row->name, v,
+	    row->unit, row->against, l, r, row->target);
+}
+
+int main(int argc, char **argv)
+{
+	static const char *const pools[] = { "128:16384", "4K:256", "64K:64",
+	    NULL };
+	static struct row small = { .name = "one way, 32 bytes", .unit = "ns",
+	    .against = "cache-line ping-pong", .target = "<= 1.8" };
+	static struct row large = { .name = "one way, 64 KiB chunk", .unit =
+	    "ns", .against = "cache-line ping-pong", .target = "<= 2" };
+	static struct row in_slot = { .name = "messages/s, inline", .unit =
+	    "1/s", .against = "bare SPSC ring", .target = ">= 0.4" };
+	static struct row each = { .name = "messages/s, a chunk each", .unit =
+	    "1/s", .against = "bare SPSC ring", .target = "" };
+	static struct row batched = { .name = "messages/s, 64 a chunk", .unit =
+	    "1/s", .against = "bare SPSC ring", .target = "" };
+	static struct row cost = { .name = "publish, 64 subscribers", .unit =
+	    "ns", .against = "publish, 1 subscriber", .target = "<= 1.2" };
+
+	if (argc > 1 && (repeats = atoi(argv[1])) < 1)
+		repeats = 1;
+	if (repeats > REPEATS_MOST)
+		repeats = REPEATS_MOST;
+	bench_daemon_start(pools);
+	for (int i = 0; i < repeats; i++) {
+		bench_settle();
+		add(&small, i, latency(0), limit_ping_pong());
+		bench_settle();
+		add(&large, i, latency(65536), limit_ping_pong());
+		add(&in_slot, i, throughput((struct stream){ INLINE }),
+		    limit_spsc());
+		add(&each, i, throughput((struct stream){ CHUNK_EACH }),
+		    limit_spsc());
+		add(&batched, i, throughput((struct stream){ BATCHED }),
+		    limit_spsc());
+		add(&cost, i, publish_cost(64), publish_cost(1));
+	}
+	printf("%-34s %10s %-6s %-26s %10s   %5s     %s\n", "figure", "median",
+	    "", "limit in the same run", "median", "ratio", "target");
+	print(&small);
+	print(&large);
+	print(&in_slot);
+	print(&each);
+	print(&batched);
+	print(&cost);
+	bench_daemon_stop();
+	return 0;
+}

@@ -1,0 +1,249 @@
+#include "bench.h"
+
+#include <sched.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "atomics.h"
+
+uint64_t bench_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+void bench_pin(int cpu)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(cpu, &set);
+	if (sched_setaffinity(0, sizeof(set), &set) < 0)
+		perror("cannot pin to a processor");
+}
+
+void *bench_shared(size_t size)
+{
+	void *p = mmap(NULL, size, PROT_READ | PROT_WRITE,
+	    MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+
+	if (p == MAP_FAILED) {
+		perror("mmap");
+		exit(1);
+	}
+	return p;
+}
+
+double bench_pair(double (*self)(void *), void (*other)(void *), void *arg)
+{
+	double result;
+	pid_t pid;
+
+	fflush(NULL);
+	pid = fork();
+	if (pid < 0) {
+		perror("fork");
+		exit(1);
+	}
+	if (pid == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		bench_pin(1);
+		other(arg);
+		_exit(0);
+	}
+	bench_pin(0);
+	result = self(arg);
+	waitpid(pid, NULL, 0);
+	return result;
+}
+
+static int by_value(const void *a, const void *b)
+{
+	double x = *(const double *)a, y = *(const double *)b;
+
+	return (x > y) - (x < y);
+}
+
+double median(double *sample, int n)
+{
+	qsort(sample, (size_t)n, sizeof(*sample), by_value);
+	return n % 2 ? sample[n / 2] :
+	    (sample[n / 2 - 1] + sample[n / 2]) / 2;
+}
+
+void bench_check(int rc)
+{
+	if (rc >= 0)
+		return;
+	fprintf(stderr, "bench: %s\n", zcp_errmsg());
+	exit(1);
+}
+
+/* ---- limits -------------------------------------------------------------------- */
+
+enum { TRIPS = 200000 };
+
+static double ping(void *arg)
+{
+	_Atomic uint64_t *line = arg;
+	uint64_t t = bench_ns();
+
+	for (uint64_t i = 0; i < TRIPS; i++) {
+		atomic_store_explicit(line, 2 * i + 1, memory_order_release);
+		while (atomic_load_explicit(line, memory_order_acquire) !=
+		    2 * i + 2)
+			cpu_relax();
+	}
+	return (double)(bench_ns() - t) / TRIPS / 2;
+}
+
+static void pong(void *arg)
+{
+	_Atomic uint64_t *line = arg;
+
+	for (uint64_t i = 0; i < TRIPS; i++) {
+		while (atomic_load_explicit(line, memory_order_acquire) !=
+		    2 * i + 1)
+			cpu_relax();
+		atomic_store_explicit(line, 2 * i + 2, memory_order_release);
+	}
+}
+
+double limit_ping_pong(void)
+{
+	void *line = bench_shared(4096);
+	double ns = bench_pair(ping, pong, line);
+
+	munmap(line, 4096);
+	return ns;
+}
+
+enum { SPSC_SLOTS = 4096, SPSC_MESSAGES = 10000000 };
+
+struct spsc {
+	_Alignas(256) _Atomic uint64_t head;
+	_Alignas(256) _Atomic uint64_t tail;
+	_Alignas(256) char slot[SPSC_SLOTS][64];
+};
+
+static double spsc_write(void *arg)
+{
+	struct spsc *q = arg;
+	uint64_t seen = 0, t = bench_ns();
+
+	for (uint64_t i = 0; i < SPSC_MESSAGES; i++) {
+		while (i - seen == SPSC_SLOTS)
+			seen = atomic_load_explicit(&q->tail,
+			    memory_order_acquire);
+		memset(q->slot[i % SPSC_SLOTS], (int)i, 64);
+		atomic_store_explicit(&q->head, i + 1, memory_order_release);
+	}
+	while (atomic_load_explicit(&q->tail, memory_order_acquire) !=
+	    SPSC_MESSAGES)
+		cpu_relax();
+	return SPSC_MESSAGES * 1e9 / (double)(bench_ns() - t);
+}
+
+static void spsc_read(void *arg)
+{
+	struct spsc *q = arg;
+	volatile uint64_t sink;
+	uint64_t sum = 0;
+
+	for (uint64_t i = 0; i < SPSC_MESSAGES;) {
+		uint64_t end = atomic_load_explicit(&q->head,
+		    memory_order_acquire), word;
+
+		for (; i < end; i++) {
+			memcpy(&word, q->slot[i % SPSC_SLOTS], sizeof(word));
+			sum += word;
+		}
+		atomic_store_explicit(&q->tail, i, memory_order_release);
+	}
+	sink = sum;
+	(void)sink;
+}
+
+double limit_spsc(void)
+{
+	struct spsc *q = bench_shared(sizeof(*q));
+	double rate = bench_pair(spsc_write, spsc_read, q);
+
+	munmap(q, sizeof(*q));
+	return rate;
+}
+
+bool bench_settle(void)
+{
+	const struct timespec pause = { 0, 50000000 };
+	enum { NEAR_NS = 70, TRIES = 120 };
+
+	for (int i = 0; i < TRIES; i++) {
+		if (limit_ping_pong() < NEAR_NS)
+			return true;
+		nanosleep(&pause, NULL);
+	}
+	fprintf(stderr, "bench: the processors stay apart (a cache line takes "
+	    "more than %d ns)\n", NEAR_NS);
+	return false;
+}
+
+/* ---- a domain ---------------------------------------------------------------------- */
+
+static pid_t daemon_pid;
+static char runtime_dir[64];
+
+void bench_daemon_start(const char *const *pools)
+{
+	const char *argv[32] = { "zcp-routed", "-f", "-q" };
+	const char *program = getenv("ZCP_ROUTED");
+	zcp_options o = { .timeout = 0 };
+	int n = 3;
+	zcp *bus;
+
+	strcpy(runtime_dir, "/tmp/zcp-bench-XXXXXX");
+	if (mkdtemp(runtime_dir) == NULL) {
+		perror("mkdtemp");
+		exit(1);
+	}
+	setenv("ZCP_RUNTIME_DIR", runtime_dir, 1);
+	setenv("ZCP_DOMAIN", strrchr(runtime_dir, '/') + 1, 1);
+	for (; *pools != NULL && n < 30; pools++) {
+		argv[n++] = "--pool";
+		argv[n++] = *pools;
+	}
+	argv[n] = NULL;
+	fflush(NULL);
+	if ((daemon_pid = fork()) == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		execvp(program ? program : "zcp-routed", (char **)argv);
+		perror("zcp-routed");
+		_exit(127);
+	}
+	bench_check(zcp_open(&bus, &o));
+	zcp_close(&bus);
+}
+
+void bench_daemon_stop(void)
+{
+	kill(daemon_pid, SIGTERM);
+	waitpid(daemon_pid, NULL, 0);
+	if (chdir(runtime_dir) == 0) {
+		char name[128];
+
+		snprintf(name, sizeof(name), "%s.lock", getenv("ZCP_DOMAIN"));
+		unlink(name);
+		if (chdir("/") == 0)
+			rmdir(runtime_dir);
+	}
+}

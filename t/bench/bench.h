@@ -1,0 +1,40 @@
+/*
+ * bench.h - what the benchmarks share: a pair of pinned processes, a clock,
+ * and the raw limits of the machine measured beside each figure.
+ */
+#ifndef T_BENCH_H
+#define T_BENCH_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "zcp.h"
+
+uint64_t bench_ns(void);
+void bench_pin(int cpu);
+
+/* Zeroed memory that a forked child shares. */
+void *bench_shared(size_t size);
+
+/* Runs `other` on the second processor in a child process and `self` on the
+ * first; both share `arg`.  Returns what self returns. */
+double bench_pair(double (*self)(void *), void (*other)(void *), void *arg);
+
+/* One-way time of a bare cache-line ping-pong, ns: one line, pause. */
+double limit_ping_pong(void);
+/* Messages a second through a bare SPSC ring of 64-byte slots. */
+double limit_spsc(void);
+
+/* Waits until the two processors are near each other (they drift apart for
+ * seconds on a virtual machine); false when they stay apart. */
+bool bench_settle(void);
+
+/* A private daemon for a pool setting, in a domain of its own. */
+void bench_daemon_start(const char *const *pools);
+void bench_daemon_stop(void);
+void bench_check(int rc);	/* rc >= 0, or the message and exit */
+
+double median(double *sample, int n);
+
+#endif
