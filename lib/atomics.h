@@ -34,6 +34,16 @@ static inline void fence_light(bool symmetric)
 		atomic_signal_fence(memory_order_seq_cst);
 }
 
+/*
+ * Between a CAS on the tail and a look at the generation; pairs with the
+ * joining reader's heavy fence.  arm64 could serve the load before the CAS is
+ * seen; once a batch, so its cost does not matter.
+ */
+static inline void fence_full(void)
+{
+	atomic_thread_fence(memory_order_seq_cst);
+}
+
 /* 0, or -1 when the kernel refused: then nothing may be concluded. */
 static inline int fence_heavy(bool symmetric)
 {
@@ -237,12 +247,16 @@ static inline uint64_t cursor_load(const struct cursor *cursor)
 	    memory_order_acquire);
 }
 
-/* The id first, then its bit (release): who sees the bit sees the id. */
+/*
+ * The id first, then its bit (release): who sees the bit sees the id.  The id
+ * is a release too: a scanner that still sees the bit of the entry's last
+ * use, and this id, must know that the reads under that use are over.
+ */
 static inline void hold_show(struct cursor *cursor, unsigned i, uint32_t chunk)
 {
 	shared_u64 *used = &cursor->used[i / 64];
 
-	atomic_store_explicit(&cursor->hold[i], chunk, memory_order_relaxed);
+	atomic_store_explicit(&cursor->hold[i], chunk, memory_order_release);
 	atomic_store_explicit(used,
 	    atomic_load_explicit(used, memory_order_relaxed) |
 	    UINT64_C(1) << i % 64, memory_order_release);
@@ -270,7 +284,7 @@ static inline uint64_t holds_load(const struct cursor *cursor, unsigned word)
 static inline uint32_t hold_chunk(const struct cursor *cursor, unsigned i)
 {
 	return atomic_load_explicit((shared_u32 *)&cursor->hold[i],
-	    memory_order_relaxed);
+	    memory_order_acquire);
 }
 
 /* ---- chunk words --------------------------------------------------------- */

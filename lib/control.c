@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -168,33 +169,45 @@ static int receive(int fd, char *reply, size_t size, uid_t *uid)
 	return (int)n;
 }
 
-/* Reply length; 0: nothing came, try again; < 0: give up. */
+/* Reply length; 0: nothing came, try again (*busy: its queue was full);
+ * < 0: give up. */
 static int attempt(const char *domain, const char *request, char *reply,
-    size_t size, uint64_t deadline, uid_t *uid)
+    size_t size, uint64_t deadline, uid_t *uid, bool *busy)
 {
-	int fd = client_socket(), n = 0, wait, ready;
+	int fd = client_socket(), n = 0, ready, cause = 0;
+	bool sent = true;
+	uint64_t until;
 	struct pollfd p;
 
+	*busy = false;
 	if (fd < 0)
 		return fd;
 	if (send_request(fd, domain, request) < 0) {
 		/* A daemon that starts or restarts, or whose queue is full. */
-		if (errno != ENOENT && errno != ECONNREFUSED &&
-		    errno != EAGAIN && errno != ENOTDIR) {
+		cause = errno;
+		if (cause != ENOENT && cause != ECONNREFUSED &&
+		    cause != EAGAIN && cause != ENOTDIR) {
 			n = error_sys("cannot send to the route daemon of "
 			    "domain %s", domain);
 			goto out;
 		}
-		wait = RETRY_MS;
-	} else
-		wait = ATTEMPT_MS;
+		sent = false;
+	}
+	until = deadline_after((sent ? ATTEMPT_MS : RETRY_MS) * NS_PER_MS);
+	if (until > deadline)
+		until = deadline;
 	p = (struct pollfd){ .fd = fd, .events = POLLIN };
-	ready = poll(&p, 1, (int)(deadline_left(deadline,
-	    (uint64_t)wait * NS_PER_MS) / NS_PER_MS));
+	/* A request that is under way may be obeyed: its reply is waited for
+	 * through signals. */
+	do
+		ready = poll(&p, 1, (int)((deadline_left(until, INT64_MAX) +
+		    NS_PER_MS - 1) / NS_PER_MS));
+	while (ready < 0 && errno == EINTR && sent);
 	if (ready < 0 && errno == EINTR)
 		n = error_set(ZCP_E_INTR, "interrupted by a signal");
 	else if (ready > 0 && (n = receive(fd, reply, size, uid)) < 0)
 		n = 0;
+	*busy = !sent && cause == EAGAIN;
 out:
 	close(fd);
 	return n;
@@ -203,10 +216,11 @@ out:
 int control_call(const char *domain, const char *request, char *reply,
     size_t size, uint64_t deadline, uid_t *uid)
 {
+	bool busy;
 	int n;
 
 	do {
-		n = attempt(domain, request, reply, size, deadline, uid);
+		n = attempt(domain, request, reply, size, deadline, uid, &busy);
 		if (n < 0)
 			return n;
 		if (n > 0 && strncmp(reply, "ERROR: ", 7) == 0)
@@ -220,10 +234,13 @@ int control_call(const char *domain, const char *request, char *reply,
 
 void control_farewell(const char *domain, const char *request)
 {
+	uint64_t deadline = deadline_after(ATTEMPT_MS * NS_PER_MS);
 	char reply[256];
+	bool busy = false;
 
-	attempt(domain, request, reply, sizeof(reply),
-	    deadline_after(ATTEMPT_MS * NS_PER_MS), NULL);
+	while (attempt(domain, request, reply, sizeof(reply), deadline, NULL,
+	    &busy) == 0 && busy && clock_ns() < deadline)
+		;
 }
 
 void control_hint(const char *domain, const char *request)

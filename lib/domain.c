@@ -1,5 +1,6 @@
 #include "domain.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -96,6 +97,7 @@ int domain_attach(struct domain *d, const char *name, uid_t uid, bool owner)
 	d->uid = uid;
 	d->owner = owner;
 	pthread_mutex_init(&d->lock, NULL);
+	pthread_mutex_init(&d->sweep_lock, NULL);
 	if ((rc = open_part(d, &d->mgmt, "mgmt", PART_MGMT, owner)) < 0)
 		return rc;
 	if (d->mgmt.size < sizeof(struct mgmt))
@@ -132,6 +134,7 @@ void domain_detach(struct domain *d)
 	segment_close(&d->mgmt);
 	d->m = NULL;
 	pthread_mutex_destroy(&d->lock);
+	pthread_mutex_destroy(&d->sweep_lock);
 }
 
 /* Do the words, the hints and the chunks of each pool lie in `segment`? */
@@ -303,9 +306,37 @@ void member_path(const struct domain *d, uint32_t slot,
 	segment_path(path, d->uid, d->name, part);
 }
 
+static uint64_t instance_of(const struct domain *d)
+{
+	return ((struct segment_head *)d->mgmt.base)->instance;
+}
+
+bool own_file(const struct domain *d, uint32_t slot)
+{
+	return own_file_find(instance_of(d), slot) >= 0;
+}
+
+bool peer_gone(const struct domain *d, uint32_t slot, uint64_t incarnation)
+{
+	char path[SEGMENT_PATH];
+	struct member member;
+	ssize_t n;
+	int fd;
+
+	member_path(d, slot, path);
+	fd = open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
+	if (fd < 0)
+		return errno == ENOENT;
+	n = pread(fd, &member, sizeof(member), 0);
+	close(fd);
+	return n >= 0 && ((size_t)n < sizeof(member) ||
+	    member.head.magic != SEGMENT_MAGIC ||
+	    member.incarnation != incarnation);
+}
+
 static int peer_map(struct domain *d, struct peer *peer)
 {
-	uint64_t instance = ((struct segment_head *)d->mgmt.base)->instance;
+	uint64_t instance = instance_of(d);
 	const struct participant *p = &d->participants[peer->slot];
 	int own = own_file_find(instance, peer->slot), rc;
 	char path[SEGMENT_PATH];

@@ -38,6 +38,7 @@ struct domain {
 	bool owner;			/* the daemon: may write it all */
 	shared_u64 *sweeping;		/* where our sweeps are announced, or NULL */
 	pthread_mutex_t lock;		/* peers, late mappings */
+	pthread_mutex_t sweep_lock;	/* one sweep at a time: `sweeping` */
 	struct peer *peers;
 };
 
@@ -69,6 +70,10 @@ void member_path(const struct domain *d, uint32_t slot,
 struct peer *peer_get(struct domain *d, uint32_t slot, uint64_t incarnation);
 void peer_put(struct domain *d, struct peer *peer);
 
+/* peer_get() failed: because there is no such file any more, or it no longer
+ * is a member's (true), or for a reason of this process's own (false)? */
+bool peer_gone(const struct domain *d, uint32_t slot, uint64_t incarnation);
+
 /* Counts the forks between this process and the first one, from the first
  * call of fork_watch() on: what a parent had is not its child's. */
 extern unsigned fork_generation;
@@ -81,6 +86,7 @@ void fork_watch(void);
  */
 void own_file_add(uint64_t instance, uint32_t slot, int fd);
 void own_file_remove(uint64_t instance, uint32_t slot);
+bool own_file(const struct domain *d, uint32_t slot);
 
 /* A place in a member's file, or NULL when it would lie outside. */
 struct ring *peer_ring(const struct peer *peer, uint64_t offset,

@@ -59,23 +59,32 @@ static uint64_t tail_now(const struct feed *f, uint64_t near, bool *ours)
 	return number_widen(near, word_number(word));
 }
 
-/* Stores the cursor until a look at the tail, behind a heavy fence, says that
- * nobody went past it meanwhile: from there on all is promised. */
+/*
+ * Stores the cursor until a look at the tail, behind a heavy fence, says that
+ * nobody went past it meanwhile.  A second pass is the last: the owner waits
+ * at its tail for a cursor that lies below it.
+ *
+ * A reclaimer that had read its limits before it could see the cursor may
+ * still move the tail, but not beyond what was published by now; from the
+ * ring's end on all is promised, what goes before is no loss.
+ */
 static void settle(struct feed *f)
 {
 	bool ours;
 	uint64_t tail;
 
-	do {
+	for (;;) {
 		cursor_store(f->cursor, word_make(0, f->serial, f->at));
 		/* Refused: the owner fences while a listed reader has no
 		 * cursor, and a take validates anyway. */
 		fence_heavy(f->d->symmetric);
 		tail = tail_now(f, f->at, &ours);
 		if (!ours || tail <= f->at)
-			return;
+			break;
 		f->at = tail;
-	} while (true);
+	}
+	if (!(link_flags(f->link) & LINK_FROM_START))
+		f->joined_end = ring_end(f->ring, f->mask, f->at, f->at);
 }
 
 void feed_join(struct feed *f, bool from_end, uint64_t *lost)
@@ -103,6 +112,12 @@ void feed_join(struct feed *f, bool from_end, uint64_t *lost)
 	/* A publisher may be waiting for its audience. */
 	fence_light(f->d->symmetric);
 	bell_ring(f->room_bell);
+}
+
+/* The ring may go, and the cursor be given to another link. */
+static void let_go(struct feed *f)
+{
+	cursor_store(f->cursor, word_make(CURSOR_LET_GO, f->serial, f->at));
 }
 
 /* ---- taking -------------------------------------------------------------------- */
@@ -169,19 +184,31 @@ static enum feed_took lose(struct feed *f, zcp_msg *msg, uint64_t tail)
 	return TOOK_LOSS;
 }
 
-/* The slot was rewritten, so the tail is beyond it; unless the ring's place
- * has been given to another port. */
+/*
+ * The slot was rewritten, so the tail is beyond it; unless the ring's place
+ * has been given to another port.  The stamp tells how far the ring has come
+ * since, were it more than 40 bits can say.
+ */
 static enum feed_took overtaken(struct feed *f, zcp_msg *msg)
 {
+	uint64_t stamp = slot_stamp(&f->ring->slot[f->at & f->mask]) &
+	    ~STAMP_BUSY, tail;
 	bool ours;
-	uint64_t tail = tail_now(f, f->at, &ours);
 
+	tail = tail_now(f, stamp > f->at ? stamp - 1 : f->at, &ours);
 	if (!ours) {
 		f->state = FEED_ENDED;
 		f->end = END_CLOSED;
+		let_go(f);
 		return TOOK_NOTHING;
 	}
-	return tail > f->at ? lose(f, msg, tail) : TOOK_NOTHING;
+	if (tail <= f->at)
+		return TOOK_NOTHING;
+	if (tail <= f->joined_end) {
+		advance(f, tail);
+		return TOOK_AGAIN;
+	}
+	return lose(f, msg, tail);
 }
 
 static enum feed_took skip_damaged(struct feed *f)
@@ -256,7 +283,9 @@ static enum feed_took take_chunk(struct feed *f, zcp_msg *msg,
 	 */
 	fence_light(f->d->symmetric);
 	tail = tail_now(f, f->at, &ours);
-	if (!ours || tail > f->at) {
+	/* The stamp has 64 bits: a tail that went all the way round shows. */
+	if (!ours || tail > f->at || slot_recheck(&f->ring->slot[f->at &
+	    f->mask]) != f->at + 1) {
 		feed_release(f, hold);
 		return overtaken(f, msg);
 	}
@@ -265,7 +294,7 @@ static enum feed_took take_chunk(struct feed *f, zcp_msg *msg,
 	return took(f, msg, m, (int32_t)hold);
 }
 
-enum feed_took feed_take(struct feed *f, zcp_msg *msg, bool may_hold)
+static enum feed_took take_once(struct feed *f, zcp_msg *msg, bool may_hold)
 {
 	struct message m;
 
@@ -283,6 +312,16 @@ enum feed_took feed_take(struct feed *f, zcp_msg *msg, bool may_hold)
 	    take_chunk(f, msg, &m, may_hold);
 }
 
+enum feed_took feed_take(struct feed *f, zcp_msg *msg, bool may_hold)
+{
+	enum feed_took took;
+
+	/* Each time round the cursor has moved on. */
+	while ((took = take_once(f, msg, may_hold)) == TOOK_AGAIN)
+		;
+	return took;
+}
+
 /* ---- the end ------------------------------------------------------------------------ */
 
 static enum feed_end end_of(const struct feed *f)
@@ -298,10 +337,9 @@ static enum feed_end end_of(const struct feed *f)
 	    state == PORT_DEAD ? END_DIED : END_NONE;
 }
 
-/* The ring may go, and the cursor be given to another link. */
-static void let_go(struct feed *f)
+static bool founded(const struct feed *f)
 {
-	cursor_store(f->cursor, word_make(CURSOR_LET_GO, f->serial, f->at));
+	return word_serial(tail_validate(f->ring)) == f->serial;
 }
 
 static bool slot_waits(const struct feed *f)
@@ -314,8 +352,7 @@ bool feed_ready(const struct feed *f)
 {
 	switch (f->state) {
 	case FEED_PENDING:
-		return word_serial(tail_validate(f->ring)) == f->serial ||
-		    end_of(f) != END_NONE;
+		return founded(f) || end_of(f) != END_NONE;
 	case FEED_JOINED:
 		return slot_waits(f) || end_of(f) != END_NONE;
 	case FEED_ENDED:
@@ -330,8 +367,9 @@ void feed_look_for_end(struct feed *f)
 
 	if (f->state == FEED_ENDED || (end = end_of(f)) == END_NONE)
 		return;
-	/* What it published before it ended is visible now. */
-	if (f->state == FEED_JOINED && slot_waits(f))
+	/* What it published before it ended is visible now, or that it never
+	 * founded its ring. */
+	if (f->state == FEED_JOINED ? slot_waits(f) : founded(f))
 		return;
 	f->end = end;
 	f->state = FEED_ENDED;

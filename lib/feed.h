@@ -34,6 +34,7 @@ struct feed {
 
 	struct cursor *cursor;		/* ours, in p<n> */
 	uint64_t at;			/* next seq */
+	uint64_t joined_end;		/* a tail up to here is no loss */
 	uint32_t holds;
 	uint64_t free_hold[USED_WORDS];	/* private: bit set, entry is free */
 	uint32_t *users;		/* messages served by each hold */
@@ -60,6 +61,7 @@ enum feed_took {
 	TOOK_LOSS,		/* msg->lost messages were overwritten */
 	TOOK_DAMAGE,		/* one message was skipped: it made no sense */
 	TOOK_NO_HOLD,
+	TOOK_AGAIN,		/* within feed_take(): look once more */
 };
 
 /* The one take, zcp-design(7).  `may_hold`: another hold may be used. */

@@ -165,8 +165,14 @@ static inline uint64_t ring_bytes(uint32_t slots)
 }
 
 /* ---- a subscription, in its participant's file ------------------------ */
+enum subscription_state {
+	SUBSCRIPTION_NEW,	/* its owner may never have heard of it */
+	SUBSCRIPTION_OPEN,	/* publishers may wait for it */
+	SUBSCRIPTION_CLOSED,	/* its owner has ended it in order */
+};
+
 struct subscription {
-	alignas(CACHE_LINE) shared_u32 opened;	/* 1: gates may count on it */
+	alignas(CACHE_LINE) shared_u32 opened;	/* enum subscription_state */
 	uint32_t cursors;	/* cursor lines that follow */
 	uint32_t holds;		/* hold entries behind each cursor line */
 	uint32_t reserved0;
@@ -368,7 +374,7 @@ struct mgmt {
 	alignas(CACHE_LINE) shared_u32 daemon_pid;
 	shared_u32 serial_epoch;	/* 1, and 1 more each time serials wrap */
 	shared_u32 serial_next;
-	uint32_t reserved2;
+	shared_u32 publishers;		/* open ports, for stocks */
 	shared_u64 registrations;	/* given so far: ports */
 	shared_u64 incarnations;	/* given so far: participants */
 	shared_u64 deaths;		/* participants that died */

@@ -89,8 +89,7 @@ bool participant_dead(const struct domain *d, uint32_t slot)
 	if (fact_load32(&p->state) != PARTICIPANT_LIVE)
 		return true;
 	/* Never open our own file: closing it would drop our lock. */
-	if (p->pid == (uint32_t)getpid() &&
-	    p->pid_namespace == pid_namespace_here())
+	if (own_file(d, slot))
 		return false;
 	if ((fd = open_member(d, slot)) < 0)
 		return process_gone(p);

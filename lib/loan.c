@@ -96,14 +96,16 @@ static int too_big(const struct zcp_pub *pub, size_t size)
 	    size, pub->topic, zcp_largest(pub->bus));
 }
 
-/* Before an attempt: a bell that rings after this may be news for us. */
+/* Before an attempt: what comes free after this rings, because the bells are
+ * marked, or is found, because of the fence. */
 static void listen(struct zcp_pub *pub, uint32_t class)
 {
 	struct domain *d = &pub->bus->d;
 
 	pub->class = class;
 	for (uint32_t p = class; p < d->pools.count; p++)
-		pub->rung[p] = bell_load(domain_bell(d, bell_of_pool(p))) >> 1;
+		pub->rung[p] = bell_mark(domain_bell(d, bell_of_pool(p))) >> 1;
+	fence_heavy(d->symmetric);
 }
 
 /*
@@ -114,14 +116,15 @@ static bool memory_may_be_back(struct zcp_pub *pub)
 {
 	const struct domain *d = &pub->bus->d;
 
-	if (reclaimable(pub) > pub->tail || pending_released(pub))
+	if (readers_refresh(pub) < 0 || reclaimable(pub) > pub->tail ||
+	    pending_released(pub))
 		return true;
 	for (uint32_t p = pub->class; p < d->pools.count; p++)
 		if (pool_free_estimate(&d->pools.pool[p]) > 0 ||
 		    bell_load(domain_bell(d, bell_of_pool(p))) >> 1 !=
 		    pub->rung[p])
 			return true;
-	return fact_load32(&d->ports[pub->port].state) != PORT_OPEN;
+	return false;
 }
 
 static int no_memory(const struct zcp_pub *pub, size_t size, int rc)

@@ -144,7 +144,8 @@ static int join(struct zcp *bus, const char *name, uint64_t deadline)
 	if (sscanf(reply, "OK:OFFSET:%" SCNu32, &bus->slot) != 1 ||
 	    bus->slot >= bus->d.m->max_participants ||
 	    bus->d.participants[bus->slot].nonce != nonce)
-		return error_set(ZCP_E_DAMAGED,
+		/* Another creation of the domain than the one we mapped? */
+		return error_set(ZCP_E_BUSY,
 		    "the route daemon answered '%s' to REGISTER", reply);
 	return open_own(bus);
 }
@@ -197,9 +198,11 @@ int zcp_open(zcp **out, const zcp_options *options)
 	bus->timeout = options->timeout ? options->timeout : 5 * NS_PER_S;
 	pthread_mutex_init(&bus->lock, NULL);
 	deadline = deadline_after(bus->timeout);
-	if ((rc = attach(bus, domain, deadline)) < 0 ||
-	    (rc = join(bus, name, deadline)) < 0 ||
-	    (rc = start_beating(bus)) < 0) {
+	while ((rc = attach(bus, domain, deadline)) == 0 &&
+	    (rc = join(bus, name, deadline)) == -ZCP_E_BUSY &&
+	    clock_ns() < deadline)
+		domain_detach(&bus->d);
+	if (rc < 0 || (rc = start_beating(bus)) < 0) {
 		zcp_close(&bus);
 		return error_in(rc, "cannot open domain %s", domain);
 	}
@@ -213,16 +216,15 @@ void zcp_close(zcp **handle)
 	char request[64];
 
 	*handle = NULL;
-	if (bus == NULL)
+	/* A forked child has not these mappings: it only forgets the handle. */
+	if (bus == NULL || bus->born != fork_generation)
 		return;
-	if (bus->born == fork_generation) {
-		stop_beating(bus);
-		if (bus->member != NULL) {
-			snprintf(request, sizeof(request), "UNREGISTER:%" PRIu32,
-			    bus->slot);
-			control_farewell(bus->d.name, request);
-			own_file_remove(instance(bus), bus->slot);
-		}
+	stop_beating(bus);
+	if (bus->member != NULL) {
+		snprintf(request, sizeof(request), "UNREGISTER:%" PRIu32,
+		    bus->slot);
+		control_farewell(bus->d.name, request);
+		own_file_remove(instance(bus), bus->slot);
 	}
 	while (bus->places != NULL) {
 		struct place *place = bus->places;

@@ -70,6 +70,9 @@ static int pub_register(struct zcp_pub *pub)
 	pub->serial = pub->place->serial;
 	pub->generation = &d->ports[pub->port].generation;
 	pub->readers.generation = UINT64_MAX;
+	if (d->ports[rc].topic >= d->m->max_topics)
+		return error_set(ZCP_E_DAMAGED,
+		    "port %d: its record makes no sense", rc);
 	pub->topic_bell = domain_bell(d, bell_of_topic(d->ports[rc].topic));
 	pub->domain_bell = domain_bell(d, BELL_DOMAIN);
 	pub->room_bell = domain_bell(d, bell_of_port(d->m, pub->port));
@@ -77,6 +80,10 @@ static int pub_register(struct zcp_pub *pub)
 	for (uint32_t i = 0; i < d->pools.count; i++)
 		pub->stock[i].from = pub->serial * CHUNKS_APART;
 	tail_found(pub->ring, word_make(0, pub->serial, 0));
+	/* Readers that found the ring not founded yet may sleep. */
+	fence_light(d->symmetric);
+	bell_ring(pub->topic_bell);
+	bell_ring(pub->domain_bell);
 	return 0;
 }
 
@@ -139,15 +146,23 @@ fail:
 static void partial_end(struct zcp_pub *pub)
 {
 	uint32_t id = pub->partial;
-	uint64_t last = pub->head - 1;
+	uint64_t last = pub->head - 1, word;
 
 	if (id == NO_CHUNK)
 		return;
 	pub->partial = NO_CHUNK;
 	/* Above the tail until now, so nobody else has judged it. */
-	word_publish(pool_word(&pub->bus->d.pools, id),
-	    word_make(CHUNK_PUBLISHED, pub->serial, last));
-	pub->last[last & pub->mask] = id;
+	word = word_make(CHUNK_PUBLISHED, pub->serial, last);
+	word_publish(pool_word(&pub->bus->d.pools, id), word);
+	if (last >= pub->walked) {
+		pub->last[last & pub->mask] = id;
+		return;
+	}
+	/* All that went out of it is read already. */
+	pub->stock[chunk_pool(id)].out--;
+	pub->out--;
+	if (pub->pendings < pub->slots)
+		pub->pending[pub->pendings++] = (struct pending){ id, word };
 }
 
 void zcp_stop_offer(zcp_pub **handle)
@@ -156,21 +171,20 @@ void zcp_stop_offer(zcp_pub **handle)
 	struct domain *d;
 
 	*handle = NULL;
-	if (pub == NULL)
+	/* A forked child has not these mappings: it only forgets the handle. */
+	if (pub == NULL || pub->bus->born != fork_generation)
 		return;
 	d = &pub->bus->d;
-	if (pub->bus->born == fork_generation) {
-		partial_end(pub);
-		reclaim(pub, false);
-		stock_return(pub);
-		/* Readers that find the ring empty now know it stays so. */
-		fact_publish32(&pub->ring->closed, 1);
-		fence_light(d->symmetric);
-		bell_ring(pub->topic_bell);
-		bell_ring(pub->domain_bell);
-		port_release(pub->bus, pub->port);
-		place_put(pub->bus, pub->place);
-	}
+	partial_end(pub);
+	reclaim(pub, false);
+	stock_return(pub);
+	/* Readers that find the ring empty now know it stays so. */
+	fact_publish32(&pub->ring->closed, 1);
+	fence_light(d->symmetric);
+	bell_ring(pub->topic_bell);
+	bell_ring(pub->domain_bell);
+	port_release(pub->bus, pub->port);
+	place_put(pub->bus, pub->place);
 	pub_free(pub);
 }
 

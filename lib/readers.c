@@ -178,15 +178,27 @@ bool reader_cursor(const struct reader *r, const struct ring_view *view,
 static bool gates_at_start(const struct reader *r)
 {
 	return (link_flags(r->link) & LINK_FROM_START) &&
-	    fact_load32(&r->subscription->opened);
+	    fact_load32(&r->subscription->opened) == SUBSCRIPTION_OPEN;
+}
+
+/* It has read all, or left: of this ring, not of one before in this line. */
+static bool reader_let_go(const struct reader *r,
+    const struct ring_view *view)
+{
+	uint64_t at = cursor_load(r->cursor);
+
+	return word_serial(at) == view->serial &&
+	    word_state(at) == CURSOR_LET_GO;
 }
 
 bool reader_follows(const struct reader *r, const struct ring_view *view)
 {
 	uint64_t cursor;
 
-	return !r->dead &&
-	    (reader_cursor(r, view, &cursor) || gates_at_start(r));
+	if (r->dead || reader_let_go(r, view))
+		return false;
+	return reader_cursor(r, view, &cursor) ||
+	    ((link_flags(r->link) & LINK_RELIABLE) && gates_at_start(r));
 }
 
 static uint64_t lossy_floor(const struct ring_view *view, uint32_t depth)
@@ -211,12 +223,11 @@ struct limits readers_limits(const struct reader_set *set,
 		bool gates = (flags & LINK_RELIABLE) && !(flags & LINK_DEMOTED);
 		uint64_t c;
 
-		if (r->dead || word_state(cursor_load(r->cursor)) ==
-		    CURSOR_LET_GO)
+		if (r->dead || reader_let_go(r, view))
 			continue;
 		if (!reader_cursor(r, view, &c)) {
 			l.unjoined = true;
-			if (!gates || !gates_at_start(r))
+			if (!gates_at_start(r))
 				continue;
 			c = view->tail;
 		}

@@ -85,11 +85,12 @@ static void stock_shrink(struct zcp_pub *pub, struct stock *stock)
 	}
 }
 
-/* An eighth of a pool, and nothing while less than a quarter of it is free
- * or somebody sleeps for it: stocks together leave every pool that quarter. */
+/* The stocks of all publishers together: about an eighth of a pool, and
+ * nothing while less than a quarter of it is free or somebody sleeps for it. */
 static void stock_limits(struct zcp_pub *pub)
 {
 	struct domain *d = &pub->bus->d;
+	uint32_t sharers = fact_load32(&d->m->publishers);
 
 	for (uint32_t i = 0; i < d->pools.count; i++) {
 		struct stock *stock = &pub->stock[i];
@@ -97,7 +98,9 @@ static void stock_limits(struct zcp_pub *pub)
 
 		if (stock->out == 0 && stock->count == 0)
 			continue;
-		stock->most = count / 8 < STOCK_MAX ? count / 8 : STOCK_MAX;
+		stock->most = count / 8 / (sharers ? sharers : 1);
+		if (stock->most > STOCK_MAX)
+			stock->most = STOCK_MAX;
 		if (pool_free_estimate(&d->pools.pool[i]) < count / 4 ||
 		    (bell_load(domain_bell(d, bell_of_pool(i))) & BELL_SLEEPER))
 			stock->most = 0;
@@ -233,7 +236,7 @@ int reclaim(struct zcp_pub *pub, bool past_lossy)
 	 * A reader that joins stores its cursor, fences and looks at the tail;
 	 * we moved the tail and look at the generation.  One sees the other.
 	 */
-	fence_light(symmetric);
+	fence_full();
 	if (fact_load(pub->generation) != pub->readers.generation) {
 		pub->fence_due = true;
 		if ((rc = readers_refresh(pub)) < 0)

@@ -66,8 +66,8 @@ int pub_wait(struct zcp_pub *pub, uint64_t want, wait_for *ready,
 
 static bool reader_moved(struct zcp_pub *pub)
 {
-	return reclaimable(pub) > pub->tail ||
-	    fact_load32(&pub->bus->d.ports[pub->port].state) != PORT_OPEN;
+	/* What goes wrong is for the caller to find. */
+	return readers_refresh(pub) < 0 || reclaimable(pub) > pub->tail;
 }
 
 int pub_room(struct zcp_pub *pub, int64_t timeout)

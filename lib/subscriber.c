@@ -85,7 +85,7 @@ static void subscription_prepare(struct zcp_sub *sub)
 	    ((char *)sub->bus->own.base + sub->place->offset);
 
 	sub->self = self;
-	fact_publish32(&self->opened, 0);
+	fact_publish32(&self->opened, SUBSCRIPTION_NEW);
 	self->cursors = sub->cursors;
 	self->holds = sub->holds;
 	news_store(&self->taken, 0);
@@ -117,6 +117,9 @@ static int sub_register(struct zcp_sub *sub)
 		return rc;
 	sub->port = (uint32_t)rc;
 	sub->serial = sub->place->serial;
+	if (d->ports[rc].topic >= d->m->max_topics)
+		return error_set(ZCP_E_DAMAGED,
+		    "port %d: its record makes no sense", rc);
 	if (!sub->pattern)
 		sub->topic_bell = domain_bell(d,
 		    bell_of_topic(d->ports[rc].topic));
@@ -165,7 +168,7 @@ int zcp_subscribe(zcp *bus, const char *topic,
 		goto fail;
 	}
 	sub->links.generation = UINT64_MAX;
-	fact_publish32(&sub->self->opened, 1);
+	fact_publish32(&sub->self->opened, SUBSCRIPTION_OPEN);
 	if ((rc = refresh(sub)) < 0) {
 		zcp_unsubscribe(&sub);
 		return error_in(rc, "cannot subscribe to %s", name);
@@ -290,16 +293,15 @@ void zcp_unsubscribe(zcp_sub **handle)
 	struct zcp_sub *sub = *handle;
 
 	*handle = NULL;
-	if (sub == NULL)
+	/* A forked child has not these mappings: it only forgets the handle. */
+	if (sub == NULL || sub->bus->born != fork_generation)
 		return;
-	if (sub->bus->born == fork_generation) {
-		for (uint32_t i = 0; i < sub->cursors; i++)
-			if (sub->used[i])
-				drop(sub, i);
-		fact_publish32(&sub->self->opened, 0);
-		port_release(sub->bus, sub->port);
-		place_put(sub->bus, sub->place);
-	}
+	for (uint32_t i = 0; i < sub->cursors; i++)
+		if (sub->used[i])
+			drop(sub, i);
+	fact_publish32(&sub->self->opened, SUBSCRIPTION_CLOSED);
+	port_release(sub->bus, sub->port);
+	place_put(sub->bus, sub->place);
 	sub_free(sub);
 }
 
@@ -343,6 +345,8 @@ static int take_from(struct zcp_sub *sub, zcp_msg *msg, uint32_t i)
 		lost(sub, msg, 1);
 		return error_set(ZCP_E_DAMAGED, "%s published a message on %s "
 		    "that lies in no chunk: skipped", f->publisher, sub->topic);
+	case TOOK_AGAIN:
+		break;
 	case TOOK_NO_HOLD:
 		return error_set(ZCP_E_HOLDS, "subscription to %s holds the "
 		    "%u chunks agreed on: release one first", sub->topic,
@@ -364,7 +368,10 @@ static void look_for_ends(struct zcp_sub *sub)
 		feed_look_for_end(f);
 		if (f->state != FEED_ENDED)
 			continue;
-		sub->pending -= pending;
+		if (pending) {
+			sub->pending--;
+			sub->info.seen++;
+		}
 		note_end(sub, f);
 	}
 }
@@ -560,5 +567,8 @@ int zcp_sub_status(zcp_sub *sub, zcp_sub_info *info)
 	for (uint32_t k = 0; k < sub->count; k++)
 		if (sub->feed[sub->order[k]].state != FEED_ENDED)
 			info->publishers++;
+	/* A loss that is still to be told. */
+	if (sub->joined_lost > 0 && info->publishers == 0)
+		info->publishers = 1;
 	return 0;
 }

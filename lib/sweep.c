@@ -28,6 +28,7 @@ struct suspect {
 struct owner {
 	uint32_t serial;
 	enum port_state state;
+	bool unreachable;		/* we could not look: nothing is known */
 	bool tail_known;
 	uint64_t tail;			/* 40 bits, from step 1 */
 	struct ring *ring;
@@ -59,8 +60,12 @@ static void look_at_ring(struct sweeping *s, uint32_t index)
 	o->serial = fact_load32(&p->serial);
 	o->slots = p->slots;
 	o->peer = peer_get(s->d, p->participant, p->incarnation);
-	if (o->peer == NULL || (o->ring = peer_ring(o->peer, p->offset,
-	    o->slots)) == NULL)
+	if (o->peer == NULL) {
+		o->unreachable = !peer_gone(s->d, p->participant,
+		    p->incarnation);
+		return;
+	}
+	if ((o->ring = peer_ring(o->peer, p->offset, o->slots)) == NULL)
 		return;
 	word = tail_load(o->ring);
 	o->tail_known = word_serial(word) == o->serial;
@@ -151,11 +156,18 @@ static int collect_port_holds(struct sweeping *s, uint32_t index)
 	if (p->kind != PORT_SUBSCRIBER ||
 	    (state != PORT_OPEN && state != PORT_CLOSED))
 		return 0;
-	if ((peer = peer_get(s->d, p->participant, p->incarnation)) == NULL)
+	if ((peer = peer_get(s->d, p->participant, p->incarnation)) == NULL) {
+		state = fact_load32(&p->state);
 		/* Its file is gone because it is; else nothing is known. */
-		return fact_load32(&p->state) == PORT_OPEN ? -ZCP_E_SYS : 0;
+		return state == PORT_FREE || state == PORT_DEAD ||
+		    peer_gone(s->d, p->participant, p->incarnation) ?
+		    0 : -ZCP_E_SYS;
+	}
 	sub = peer_subscription(peer, p->offset, p->slots, p->history);
-	for (uint32_t c = 0; sub != NULL && c < p->slots && rc == 0; c++)
+	if (sub == NULL)
+		rc = error_set(ZCP_E_DAMAGED,
+		    "port %u: its subscription lies outside of its file", index);
+	for (uint32_t c = 0; rc == 0 && c < p->slots; c++)
 		if (!hold_set_collect(&s->holds,
 		    subscription_cursor(sub, p->history, c), p->history))
 			rc = error_set(ZCP_E_SYS, "out of memory");
@@ -212,7 +224,7 @@ static bool garbage(const struct sweeping *s, const struct suspect *suspect,
 	 * Published, but no ring: its owner founded it before it published,
 	 * so the file has been damaged since, and no slot names anything.
 	 */
-	if (!ended && !o->tail_known)
+	if (o != NULL && (o->unreachable || (!ended && !o->tail_known)))
 		return false;
 	if (!ended && number_diff(word_number(suspect->word), o->tail) >= 0)
 		return false;
@@ -282,6 +294,7 @@ int sweep(struct domain *d, struct sweep_report *report)
 	int rc;
 
 	*report = (struct sweep_report){ 0 };
+	pthread_mutex_lock(&d->sweep_lock);
 	announce(d, true);
 	if ((rc = prepare(&s)) < 0 || (rc = list_suspects(&s)) < 0)
 		goto out;
@@ -306,5 +319,6 @@ out:
 	hold_set_free(&s.holds);
 	hold_set_free(&s.named);
 	announce(d, false);
+	pthread_mutex_unlock(&d->sweep_lock);
 	return rc;
 }

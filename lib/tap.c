@@ -303,11 +303,11 @@ void zcp_tap_close(zcp_tap **handle)
 	struct zcp_tap *tap = *handle;
 
 	*handle = NULL;
-	if (tap == NULL)
+	/* A forked child has not these mappings: it only forgets the handle. */
+	if (tap == NULL || tap->bus->born != fork_generation)
 		return;
-	if (tap->bus->born == fork_generation)
-		while (tap->count > 0)
-			forget(tap, 0);
+	while (tap->count > 0)
+		forget(tap, 0);
 	free(tap->ring);
 	free(tap->topic);
 	free(tap->copy);

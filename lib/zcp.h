@@ -90,7 +90,8 @@ ZCP_API int zcp_open(zcp **bus, const zcp_options *options)
  * zcp_close - end the participant, its ports first.
  * Every publisher, subscription and tap of the bus must have been closed; the
  * rest is done in any case.  What reliable readers have not yet read stays
- * readable.  *bus becomes NULL; NULL is allowed.
+ * readable.  *bus becomes NULL; NULL is allowed.  In a forked child this and
+ * the calls that end a port only forget the handle.
  */
 ZCP_API void zcp_close(zcp **bus) __attribute__((nonnull));
 

@@ -1,6 +1,7 @@
 /* create.c - the segments of a new domain, magic last. */
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -165,7 +166,25 @@ out:
 	return rc;
 }
 
-/* mgmt last: without it the rest is not found, with it it is explained. */
+/* Not ready any more: whoever finds what a killed remover left may remove
+ * the rest. */
+static void unready(uid_t uid, const char *domain)
+{
+	static const uint64_t nothing;
+	char path[SEGMENT_PATH];
+	int fd;
+
+	segment_path(path, uid, domain, "mgmt");
+	fd = open(path, O_WRONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
+	if (fd < 0)
+		return;
+	if (pwrite(fd, &nothing, sizeof(nothing),
+	    offsetof(struct segment_head, magic)) < 0)
+		log_warn("cannot write to %s: %s", path, strerror(errno));
+	close(fd);
+}
+
+/* mgmt last: without it the rest is not found. */
 void domain_remove(uid_t uid, const char *domain)
 {
 	static const char *const parts[] = { "data", "pool", "bell", "mgmt" };
@@ -174,6 +193,7 @@ void domain_remove(uid_t uid, const char *domain)
 	struct dirent *entry;
 	DIR *dir = opendir(SEGMENT_DIR);
 
+	unready(uid, domain);
 	segment_path(prefix, uid, domain, "p");
 	base = strrchr(prefix, '/') + 1;
 	while (dir != NULL && (entry = readdir(dir)) != NULL) {

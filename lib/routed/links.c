@@ -106,6 +106,9 @@ int link_add(struct routed *r, uint32_t port, uint64_t link)
 	uint64_t e = extent_of(r, port);
 	int rc;
 
+	if (extent_count(e) == 0xffff)
+		return error_set(ZCP_E_REFUSED, "port %u has 65535 links, as "
+		    "many as a port can have", port);
 	if (extent_count(e) == extent_capacity(e)) {
 		if ((rc = move_list(r, port)) < 0)
 			return rc;
@@ -119,46 +122,51 @@ int link_add(struct routed *r, uint32_t port, uint64_t link)
 	return 0;
 }
 
-static shared_u64 *find(struct routed *r, uint32_t port, uint32_t other)
+static void remove_at(struct routed *r, uint32_t port, uint32_t i)
 {
 	uint64_t e = extent_of(r, port);
+	uint32_t last = extent_first(e) + extent_count(e) - 1;
 
-	for (uint32_t i = 0; i < extent_count(e); i++) {
-		shared_u64 *link = &r->d.links[extent_first(e) + i];
+	generation_bump(r, port);
+	fact_publish(&r->d.links[extent_first(e) + i],
+	    fact_load(&r->d.links[last]));
+	fact_publish(&r->d.ports[port].links, extent_make(extent_first(e),
+	    extent_capacity(e), extent_count(e) - 1));
+	generation_bump(r, port);
+}
 
-		if (link_port(fact_load(link)) == other)
-			return link;
-	}
-	return NULL;
+static uint64_t link_at(const struct routed *r, uint32_t port, uint32_t i)
+{
+	return fact_load(&r->d.links[extent_first(extent_of(r, port)) + i]);
 }
 
 void link_remove(struct routed *r, uint32_t port, uint32_t other)
 {
-	uint64_t e = extent_of(r, port);
-	shared_u64 *link;
+	for (uint32_t i = extent_count(extent_of(r, port)); i-- > 0;)
+		if (link_port(link_at(r, port, i)) == other)
+			remove_at(r, port, i);
+}
 
-	while ((link = find(r, port, other)) != NULL) {
-		uint32_t last = extent_first(e) + extent_count(e) - 1;
-
-		generation_bump(r, port);
-		fact_publish(link, fact_load(&r->d.links[last]));
-		e = extent_make(extent_first(e), extent_capacity(e),
-		    extent_count(e) - 1);
-		fact_publish(&r->d.ports[port].links, e);
-		generation_bump(r, port);
-	}
+void link_remove_exact(struct routed *r, uint32_t port, uint64_t link)
+{
+	for (uint32_t i = extent_count(extent_of(r, port)); i-- > 0;)
+		if (link_at(r, port, i) == link)
+			remove_at(r, port, i);
 }
 
 void link_flag(struct routed *r, uint32_t port, uint32_t other,
     uint32_t flags, bool on)
 {
-	shared_u64 *link = find(r, port, other);
-	uint64_t value;
+	uint64_t e = extent_of(r, port);
 
-	if (link == NULL)
-		return;
-	value = fact_load(link);
-	fact_publish(link, on ? value | flags : value & ~(uint64_t)flags);
+	/* A daemon killed while it removed a link leaves another one twice. */
+	for (uint32_t i = 0; i < extent_count(e); i++) {
+		uint64_t link = link_at(r, port, i);
+
+		if (link_port(link) == other)
+			fact_publish(&r->d.links[extent_first(e) + i],
+			    on ? link | flags : link & ~(uint64_t)flags);
+	}
 	generation_bump(r, port);
 }
 

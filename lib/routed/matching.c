@@ -99,7 +99,7 @@ static uint32_t flags_of(struct routed *r, uint32_t publisher,
 		flags |= LINK_DEMOTED;
 	/* It was there, and open, before this publisher came. */
 	if (s->registration < p->registration && sub != NULL &&
-	    fact_load32(&sub->opened))
+	    fact_load32(&sub->opened) == SUBSCRIPTION_OPEN)
 		flags |= LINK_FROM_START;
 	return flags;
 }
@@ -190,6 +190,8 @@ static void demote_port(struct routed *r, uint32_t port, bool on)
 		uint32_t publisher = link_port(fact_load(
 		    &r->d.links[extent_first(e) + i]));
 
+		if (publisher >= r->d.m->max_ports)
+			continue;
 		link_flag(r, publisher, port, LINK_DEMOTED, on);
 		bell_announce(domain_bell(&r->d,
 		    bell_of_port(r->d.m, publisher)));
@@ -222,8 +224,11 @@ uint32_t match_clinging(struct routed *r, uint32_t port)
 			continue;
 		at = cursor_load(subscription_cursor(sub,
 		    port_of(r, s)->history, link_cursor(link)));
-		n += word_serial(at) == serial &&
-		    word_state(at) != CURSOR_LET_GO;
+		if (word_serial(at) == serial)
+			n += word_state(at) != CURSOR_LET_GO;
+		else	/* there first, it shall at least see us come and go */
+			n += (link_flags(link) & LINK_FROM_START) &&
+			    fact_load32(&sub->opened) == SUBSCRIPTION_OPEN;
 	}
 	return n;
 }
@@ -279,8 +284,21 @@ static void remove_dangling(struct routed *r, uint32_t port)
 			i++;
 			continue;
 		}
-		link_remove(r, port, other);
+		link_remove_exact(r, port, link);
 		e = fact_load(&port_of(r, port)->links);
+	}
+}
+
+/* Killed between the mark on a participant and those on its links. */
+static void repair_demotions(struct routed *r)
+{
+	for (uint32_t i = 0; i < r->d.m->max_participants; i++) {
+		const struct participant *p = &r->d.participants[i];
+
+		if (fact_load32(&p->state) == PARTICIPANT_LIVE)
+			match_demote(r, i, (fact_load32(&p->flags) &
+			    PARTICIPANT_STALLED) != 0 &&
+			    r->settings.on_stall == STALL_DEMOTE);
 	}
 }
 
@@ -299,4 +317,5 @@ void match_repair(struct routed *r)
 			    port_of(r, s)->kind == PORT_SUBSCRIBER &&
 			    ports_match(r, p, s))
 				repair_pair(r, p, s);
+	repair_demotions(r);
 }

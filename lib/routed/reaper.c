@@ -130,6 +130,7 @@ void heartbeats(struct routed *r)
 	bool on_time = now - r->last_tick < 2 * r->d.m->heartbeat;
 
 	r->last_tick = now;
+	ports_closed_unheard(r);
 	/* A daemon that slept with everybody else has no say in who is late. */
 	if (!on_time)
 		return;
@@ -155,6 +156,7 @@ static struct ring *ring_of(struct routed *r, const struct port *p)
 
 struct progress {
 	uint64_t tail, end;
+	uint64_t promised;		/* as far as anybody is waited for */
 };
 
 /* Moves the tail of a ring that is not ours as far as its readers allow;
@@ -181,10 +183,11 @@ static bool advance_tail(struct routed *r, uint32_t index, bool past_lossy,
 	view.head = live ? head : ring_end(ring, p->slots - 1, view.tail, head);
 	if (number_diff(view.head, view.tail) < 0)
 		view.head = view.tail;
-	*out = (struct progress){ view.tail, view.head };
+	*out = (struct progress){ view.tail, view.head, view.tail };
 	if (reader_set_load(&readers, &r->d, index) < 0)
 		return true;
 	l = readers_limits(&readers, &view);
+	out->promised = l.promised;
 	limit = past_lossy ? l.promised : l.kept;
 	if (limit > view.tail && tail_move(ring, &word,
 	    word_make(0, view.serial, limit)))
@@ -193,7 +196,11 @@ static bool advance_tail(struct routed *r, uint32_t index, bool past_lossy,
 	return true;
 }
 
-/* A ring that has ended: true while it must stay. */
+/*
+ * A ring that has ended: true while it must stay.  Once nobody is waited for,
+ * those who may lose messages, and those who have yet to see the end, have
+ * DRAIN_GRACE left.
+ */
 static bool drain_ring(struct routed *r, uint32_t index)
 {
 	struct port *p = &r->d.ports[index];
@@ -203,15 +210,13 @@ static bool drain_ring(struct routed *r, uint32_t index)
 
 	if (!advance_tail(r, index, late, &at))
 		return false;
-	if (at.tail != at.end && !late) {
-		if (p->drained_at == 0 && match_clinging(r, index) == 0)
-			p->drained_at = now;
+	if (at.promised != at.end) {
+		p->drained_at = 0;
 		return true;
 	}
 	if (p->drained_at == 0)
 		p->drained_at = now;
-	/* Readers let go when they have seen the end. */
-	return match_clinging(r, index) > 0 && !late;
+	return !late && (at.tail != at.end || match_clinging(r, index) > 0);
 }
 
 static bool drain_port(struct routed *r, uint32_t index)
@@ -222,7 +227,10 @@ static bool drain_port(struct routed *r, uint32_t index)
 	if (state != PORT_CLOSED && state != PORT_DEAD)
 		return false;
 	if (p->kind == PORT_SUBSCRIBER) {
-		if (state == PORT_CLOSED && holds_shown(r, index))
+		/* Who has left altogether reads nothing any more. */
+		if (state == PORT_CLOSED && holds_shown(r, index) &&
+		    fact_load32(&r->d.participants[p->participant].state) ==
+		    PARTICIPANT_LIVE)
 			return true;
 		port_forget(r, index);
 		return false;
@@ -302,6 +310,8 @@ void drain_again(struct routed *r)
 {
 	struct timeval when;
 
+	if (r->sweep_wanted)
+		sweep_all(r);
 	if (!drain(r)) {
 		r->drain_every = 0;
 		return;
@@ -318,11 +328,16 @@ void sweep_all(struct routed *r)
 {
 	struct progress at;
 
-	if (clock_ns() - r->last_sweep < (uint64_t)SWEEP_PAUSE)
+	r->sweep_wanted = clock_ns() - r->last_sweep < (uint64_t)SWEEP_PAUSE;
+	if (r->sweep_wanted) {
+		drain_soon(r);
 		return;
+	}
+	/* Ended rings keep nothing for readers that may lose it. */
 	for (uint32_t i = 0; i < r->d.m->max_ports; i++)
-		if (fact_load32(&r->d.ports[i].state) == PORT_OPEN &&
+		if (fact_load32(&r->d.ports[i].state) != PORT_FREE &&
 		    r->d.ports[i].kind == PORT_PUBLISHER)
-			advance_tail(r, i, false, &at);
+			advance_tail(r, i, fact_load32(
+			    &r->d.ports[i].state) != PORT_OPEN, &at);
 	sweep_now(r);
 }

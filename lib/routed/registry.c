@@ -247,6 +247,16 @@ static int check_place(struct routed *r, const struct registration *want)
 	return 0;
 }
 
+static void count_publishers(struct routed *r)
+{
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < r->d.m->max_ports; i++)
+		n += r->d.ports[i].kind == PORT_PUBLISHER &&
+		    fact_load32(&r->d.ports[i].state) == PORT_OPEN;
+	fact_publish32(&r->d.m->publishers, n);
+}
+
 int port_add(struct routed *r, const struct registration *want)
 {
 	bool repeated;
@@ -279,6 +289,7 @@ int port_add(struct routed *r, const struct registration *want)
 	fact_publish32(&p->serial, serial);
 	fact_publish32(&p->state, PORT_OPEN);
 	topic_count(r, p, 1);
+	count_publishers(r);
 	if ((rc = match_port(r, (uint32_t)index)) < 0) {
 		port_forget(r, (uint32_t)index);
 		return rc;
@@ -303,6 +314,7 @@ void port_end(struct routed *r, uint32_t index, bool died)
 	    fact_load32(&ring->closed))
 		died = false;
 	fact_publish32(&p->state, died ? PORT_DEAD : PORT_CLOSED);
+	count_publishers(r);
 	generation_bump(r, index);
 	if (p->kind == PORT_PUBLISHER) {
 		bell_announce(domain_bell(&r->d, bell_of_topic(p->topic)));
@@ -314,11 +326,35 @@ void port_end(struct routed *r, uint32_t index, bool died)
 		uint32_t publisher = link_port(fact_load(
 		    &r->d.links[extent_first(e) + i]));
 
+		if (publisher >= r->d.m->max_ports)
+			continue;
 		link_flag(r, publisher, index, LINK_DEMOTED, true);
 		bell_announce(domain_bell(&r->d,
 		    bell_of_port(r->d.m, publisher)));
 	}
 	drain_soon(r);
+}
+
+/* What its owner has said in its file, when no daemon heard it. */
+void ports_closed_unheard(struct routed *r)
+{
+	for (uint32_t i = 0; i < r->d.m->max_ports; i++) {
+		struct port *p = &r->d.ports[i];
+		struct peer *peer = r->watch[p->participant].peer;
+		const struct subscription *s;
+		const struct ring *ring;
+
+		if (fact_load32(&p->state) != PORT_OPEN || peer == NULL)
+			continue;
+		if (p->kind == PORT_PUBLISHER ?
+		    (ring = peer_ring(peer, p->offset, p->slots)) != NULL &&
+		    word_serial(tail_load(ring)) == fact_load32(&p->serial) &&
+		    fact_load32(&ring->closed) :
+		    (s = peer_subscription(peer, p->offset, p->slots,
+		    p->history)) != NULL &&
+		    fact_load32(&s->opened) == SUBSCRIPTION_CLOSED)
+			port_end(r, i, false);
+	}
 }
 
 void port_forget(struct routed *r, uint32_t index)
@@ -376,10 +412,14 @@ int registry_rebuild(struct routed *r)
 		uint32_t state = fact_load32(&r->d.participants[i].state);
 
 		r->d.participants[i].name[NAME_SIZE - 1] = '\0';
-		if (state != PARTICIPANT_FREE && watch_add(r, i) < 0) {
-			log_warn("participant %u: %s", i, zcp_errmsg());
-			participant_end(r, i, true);
-		}
+		if (state == PARTICIPANT_FREE || watch_add(r, i) == 0)
+			continue;
+		/* Whoever lives must be watched, or its holds are not seen. */
+		if (state == PARTICIPANT_LIVE && !participant_dead(&r->d, i) &&
+		    !peer_gone(&r->d, i, r->d.participants[i].incarnation))
+			return error_in(-ZCP_E_SYS, "participant %u", i);
+		log_warn("participant %u: %s", i, zcp_errmsg());
+		participant_end(r, i, true);
 	}
 	return rc;
 }

@@ -60,7 +60,7 @@ struct routed {
 	char path[sizeof(((struct sockaddr_un *)0)->sun_path)];
 	uint64_t started, last_tick, last_sweep;
 	uint64_t drain_every;		/* ns; 0 nothing drains */
-	bool stopping;
+	bool sweep_wanted;		/* a pool runs low */
 };
 
 /* ---- create.c ------------------------------------------------------------ */
@@ -87,6 +87,7 @@ bool links_room(struct routed *r, uint32_t port);
 /* Each bumps the port's generation before and after. */
 int link_add(struct routed *r, uint32_t port, uint64_t link);
 void link_remove(struct routed *r, uint32_t port, uint32_t other);
+void link_remove_exact(struct routed *r, uint32_t port, uint64_t link);
 void link_flag(struct routed *r, uint32_t port, uint32_t other,
     uint32_t flags, bool on);
 void links_release(struct routed *r, uint32_t port);
@@ -112,6 +113,7 @@ void participant_end(struct routed *r, uint32_t slot, bool died);
 void participant_forget(struct routed *r, uint32_t slot);
 int port_add(struct routed *r, const struct registration *want);
 void port_end(struct routed *r, uint32_t port, bool died);
+void ports_closed_unheard(struct routed *r);
 /* The last step: unlinked, its topic perhaps gone, its record free. */
 void port_forget(struct routed *r, uint32_t port);
 

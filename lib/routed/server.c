@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -183,6 +184,7 @@ static int adopt_domain(struct routed *r)
 	if ((rc = links_rebuild(r)) < 0 || (rc = registry_rebuild(r)) < 0)
 		return damaged(r, rc);
 	match_repair(r);
+	ports_closed_unheard(r);
 	bury_the_dead(r);
 	wake_everybody(r);
 	drain_soon(r);
@@ -208,28 +210,30 @@ static int set_up(struct routed *r)
 
 /* ---- the socket ------------------------------------------------------------------------ */
 
-/* Bound under another name and renamed into place, so that a client finds
- * either nobody or a daemon that listens. */
+/*
+ * Bound under its final name, whose lock we hold: a name that it was renamed
+ * from would stay the address that replies come from, and clients that check
+ * it (socat's UNIX-SENDTO) would drop them.
+ */
 static int socket_open(struct routed *r)
 {
 	struct sockaddr_un at = { .sun_family = AF_UNIX };
-	char temporary[sizeof(at.sun_path)];
 	int on = 1, rc;
+	mode_t mask;
 
-	if ((rc = control_path(r->path, r->settings.domain, "sock", 1)) < 0 ||
-	    (rc = control_path(temporary, r->settings.domain, "new", 1)) < 0)
+	if ((rc = control_path(r->path, r->settings.domain, "sock", 1)) < 0)
 		return rc;
 	r->fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (r->fd < 0)
 		return error_sys("cannot make a socket");
-	strcpy(at.sun_path, temporary);
-	unlink(temporary);
+	strcpy(at.sun_path, r->path);
+	unlink(r->path);
+	mask = umask(0777 & ~r->settings.mode);
 	if (setsockopt(r->fd, SOL_SOCKET, SO_PASSCRED, &on, sizeof(on)) < 0 ||
-	    bind(r->fd, (struct sockaddr *)&at, sizeof(at)) < 0 ||
-	    chmod(temporary, r->settings.mode & 0666) < 0 ||
-	    rename(temporary, r->path) < 0)
-		return error_sys("cannot listen at %s", r->path);
-	return 0;
+	    bind(r->fd, (struct sockaddr *)&at, sizeof(at)) < 0)
+		rc = error_sys("cannot listen at %s", r->path);
+	umask(mask);
+	return rc;
 }
 
 /* Credentials of the sender; stray descriptors are closed. */
@@ -426,6 +430,17 @@ static void tear_down(struct routed *r)
 		domain_detach(&r->d);
 }
 
+/* A participant takes two: its file and its pidfd. */
+static void more_descriptors(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+		limit.rlim_cur = limit.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &limit);
+	}
+}
+
 int routed_run(struct routed *r, const struct settings *s,
     void (*ready)(const struct routed *))
 {
@@ -434,6 +449,7 @@ int routed_run(struct routed *r, const struct settings *s,
 
 	*r = (struct routed){ .settings = *s, .fd = -1, .lock = -1,
 	    .started = clock_ns(), .last_tick = clock_ns() };
+	more_descriptors();
 	if ((rc = lock_take(r)) < 0)
 		goto out;
 	if ((rc = guard_install()) < 0)

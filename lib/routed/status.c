@@ -31,6 +31,17 @@ static void say(struct text *t, const char *format, ...)
 		    t->size - t->used - 1;
 }
 
+/* Its owner has heard of it: from now on it misses nothing. */
+static bool opened(const struct routed *r, const struct port *p)
+{
+	const struct peer *peer = r->watch[p->participant].peer;
+	const struct subscription *s = peer == NULL ? NULL :
+	    peer_subscription(peer, p->offset, p->slots, p->history);
+
+	return p->kind == PORT_PUBLISHER || (s != NULL &&
+	    fact_load32(&s->opened) == SUBSCRIPTION_OPEN);
+}
+
 static uint32_t count_ports(const struct routed *r, uint32_t kind,
     bool draining)
 {
@@ -40,7 +51,8 @@ static uint32_t count_ports(const struct routed *r, uint32_t kind,
 		uint32_t state = fact_load32(&r->d.ports[i].state);
 
 		n += r->d.ports[i].kind == kind && state != PORT_FREE &&
-		    draining == (state != PORT_OPEN);
+		    draining == (state != PORT_OPEN) &&
+		    (draining || opened(r, &r->d.ports[i]));
 	}
 	return n;
 }
@@ -132,7 +144,8 @@ static void say_port(struct routed *r, struct text *t, uint32_t i)
 	    "reliable=%d links=%u", i,
 	    p->kind == PORT_PUBLISHER ? "publisher" : "subscriber",
 	    r->d.topics[p->topic].name, p->participant,
-	    fact_load32(&p->serial), port_state_name(state),
+	    fact_load32(&p->serial), state == PORT_OPEN && !opened(r, p) ?
+	    "opening" : port_state_name(state),
 	    (p->flags & PORT_RELIABLE) != 0,
 	    extent_count(fact_load(&p->links)));
 	peer = r->watch[p->participant].peer;

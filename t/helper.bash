@@ -1,0 +1,95 @@
+# helper.bash - a private domain for each test; ends only what it started.
+bats_require_minimum_version 1.5.0
+bats_load_library bats-support
+bats_load_library bats-assert
+
+setup() {
+    ZCP_RUNTIME_DIR=$(mktemp -d /tmp/zcp-bats-XXXXXX)
+    export ZCP_RUNTIME_DIR
+    export ZCP_DOMAIN="bats$$-$BATS_TEST_NUMBER-${BATS_SUITE_TEST_NUMBER:-0}"
+    PATH="${ZCP_BIN:-$PWD/bin}:$PATH"
+    WORK=$ZCP_RUNTIME_DIR/work
+    mkdir "$WORK"
+    started=()
+}
+
+# Members first, so that the daemon finds nobody and removes its segments.
+teardown() {
+    local pid left
+    for pid in "${started[@]}"; do
+        [ "$(cat "/proc/$pid/comm" 2>/dev/null)" != zcp-routed ] || continue
+        kill -KILL "$pid" 2>/dev/null || true
+        wait "$pid" 2>/dev/null || true
+    done
+    zcp-routed --stop 2>/dev/null || true
+    for pid in "${started[@]}"; do
+        kill -KILL "$pid" 2>/dev/null || true
+        wait "$pid" 2>/dev/null || true
+    done
+    left=$(find /dev/shm -name "zcp.*.$ZCP_DOMAIN.*")
+    if [ -n "${leftovers_allowed:-}" ]; then
+        rm -f /dev/shm/zcp.*."$ZCP_DOMAIN".*
+        left=
+    fi
+    rm -rf "$ZCP_RUNTIME_DIR"
+    [ -z "$left" ] || { echo "left in /dev/shm: $left" >&2; return 1; }
+}
+
+# In the background, noted for the end of the test; $! is its pid.
+spawn() {
+    local input
+    exec {input}<&0
+    "$@" <&"$input" 3>&- &
+    started+=("$!")
+    exec {input}<&-
+}
+
+# A fifo that is written to by >&8 and does not end while the test lasts.
+open_input() {
+    rm -f "$WORK/input"
+    mkfifo "$WORK/input"
+    exec 8<>"$WORK/input"
+}
+
+# ends_with STATUS PID: waits for a process that this test started
+ends_with() {
+    local ended=0
+    wait "$2" || ended=$?
+    assert_equal "$ended" "$1"
+}
+
+# The daemon, in the background; returns when it serves.
+start_routed() {
+    zcp-routed -q "$@" 3>&-
+}
+
+routed_pid() {
+    zcp-routed --status 2>/dev/null 3>&- | sed -n 's/^domain=.* pid=\([0-9]*\) .*/\1/p'
+}
+
+# eventually COMMAND...: true within ten seconds
+eventually() {
+    local end=$((SECONDS + 20))
+    until "$@"; do
+        if [ $SECONDS -ge $end ]; then
+            echo "never: $*" >&2
+            return 1
+        fi
+        sleep 0.02
+    done
+}
+
+status_has() {
+    zcp-routed --status 2>/dev/null | grep -q -- "$1"
+}
+
+all_free() {
+    ! zcp-routed --status | grep '^pool=' | grep -qv 'loaned=0 published=0'
+}
+
+# One request in the control protocol, as a person would send it.
+ask() {
+    # The first datagram is the answer; socat would wait for more.
+    dd bs=65536 count=1 status=none < <(printf '%s' "$1" | socat -t 3 - \
+        "UNIX-SENDTO:$ZCP_RUNTIME_DIR/$ZCP_DOMAIN.sock,bind=$WORK/ask.$RANDOM$RANDOM" 2>/dev/null 3>&-)
+}
