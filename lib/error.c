@@ -9,6 +9,12 @@ enum { MESSAGE_SIZE = 1024 };
 
 static _Thread_local char message[MESSAGE_SIZE] = "no error";
 
+/* As much of it as fits. */
+static void append(const char *text)
+{
+	strncat(message, text, sizeof(message) - strlen(message) - 1);
+}
+
 int error_set(enum zcp_error code, const char *format, ...)
 {
 	va_list ap;
@@ -22,14 +28,13 @@ int error_set(enum zcp_error code, const char *format, ...)
 int error_sys(const char *format, ...)
 {
 	int cause = errno;
-	size_t n;
 	va_list ap;
 
 	va_start(ap, format);
 	vsnprintf(message, sizeof(message), format, ap);
 	va_end(ap);
-	n = strlen(message);
-	snprintf(message + n, sizeof(message) - n, ": %s", strerror(cause));
+	append(": ");
+	append(strerror(cause));
 	errno = cause;
 	return cause == EACCES || cause == EPERM ? -ZCP_E_PERM : -ZCP_E_SYS;
 }
@@ -37,15 +42,14 @@ int error_sys(const char *format, ...)
 int error_in(int rc, const char *format, ...)
 {
 	char below[MESSAGE_SIZE];
-	size_t n;
 	va_list ap;
 
 	memcpy(below, message, sizeof(below));
 	va_start(ap, format);
 	vsnprintf(message, sizeof(message), format, ap);
 	va_end(ap);
-	n = strlen(message);
-	snprintf(message + n, sizeof(message) - n, ": %s", below);
+	append(": ");
+	append(below);
 	return rc;
 }
 

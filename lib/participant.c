@@ -157,7 +157,7 @@ static void own_name(char out[NAME_SIZE], const char *name)
 
 	if (name == NULL || *name == '\0')
 		name = program_invocation_short_name;
-	for (; name[n] && n < TOPIC_PART; n++) {
+	for (; n < TOPIC_PART && name[n]; n++) {
 		out[n] = name[n];
 		out[n + 1] = '\0';
 		if (!name_valid(out) && strspn(out, ".") <= n)

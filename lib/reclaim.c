@@ -85,8 +85,8 @@ static void stock_shrink(struct zcp_pub *pub, struct stock *stock)
 	}
 }
 
-/* The stocks of all publishers together: about an eighth of a pool, and
- * nothing while less than a quarter of it is free or somebody sleeps for it. */
+/* The stocks of all publishers together: about a quarter of a pool, and
+ * nothing while less than that is free or somebody sleeps for it. */
 static void stock_limits(struct zcp_pub *pub)
 {
 	struct domain *d = &pub->bus->d;
@@ -98,7 +98,7 @@ static void stock_limits(struct zcp_pub *pub)
 
 		if (stock->out == 0 && stock->count == 0)
 			continue;
-		stock->most = count / 8 / (sharers ? sharers : 1);
+		stock->most = count / 4 / (sharers ? sharers : 1);
 		if (stock->most > STOCK_MAX)
 			stock->most = STOCK_MAX;
 		if (pool_free_estimate(&d->pools.pool[i]) < count / 4 ||

@@ -90,6 +90,8 @@ all_free() {
 # One request in the control protocol, as a person would send it.
 ask() {
     # The first datagram is the answer; socat would wait for more.
-    dd bs=65536 count=1 status=none < <(printf '%s' "$1" | socat -t 3 - \
-        "UNIX-SENDTO:$ZCP_RUNTIME_DIR/$ZCP_DOMAIN.sock,bind=$WORK/ask.$RANDOM$RANDOM" 2>/dev/null 3>&-)
+    dd bs=65536 count=1 status=none < <(
+        exec 2>/dev/null 3>&-
+        printf '%s' "$1" | socat -t 3 - \
+            "UNIX-SENDTO:$ZCP_RUNTIME_DIR/$ZCP_DOMAIN.sock,bind=$WORK/ask.$RANDOM$RANDOM")
 }

@@ -128,6 +128,39 @@ double limit_ping_pong(void)
 	return ns;
 }
 
+static double ping_two(void *arg)
+{
+	_Atomic uint64_t *out = arg, *in = out + 512;
+	uint64_t t = bench_ns();
+
+	for (uint64_t i = 1; i <= TRIPS; i++) {
+		atomic_store_explicit(out, i, memory_order_release);
+		while (atomic_load_explicit(in, memory_order_acquire) != i)
+			cpu_relax();
+	}
+	return (double)(bench_ns() - t) / TRIPS / 2;
+}
+
+static void pong_two(void *arg)
+{
+	_Atomic uint64_t *in = arg, *out = in + 512;
+
+	for (uint64_t i = 1; i <= TRIPS; i++) {
+		while (atomic_load_explicit(in, memory_order_acquire) != i)
+			cpu_relax();
+		atomic_store_explicit(out, i, memory_order_release);
+	}
+}
+
+double limit_two_lines(void)
+{
+	void *lines = bench_shared(8192);
+	double ns = bench_pair(ping_two, pong_two, lines);
+
+	munmap(lines, 8192);
+	return ns;
+}
+
 enum { SPSC_SLOTS = 4096, SPSC_MESSAGES = 10000000 };
 
 struct spsc {

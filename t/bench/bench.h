@@ -23,6 +23,8 @@ double bench_pair(double (*self)(void *), void (*other)(void *), void *arg);
 
 /* One-way time of a bare cache-line ping-pong, ns: one line, pause. */
 double limit_ping_pong(void);
+/* The same with a line for each direction. */
+double limit_two_lines(void);
 /* Messages a second through a bare SPSC ring of 64-byte slots. */
 double limit_spsc(void);
 

@@ -1,0 +1,29 @@
+# Completion of the zcp commands for bash: options, and topics that exist.
+_zcp_topics() {
+    zcp-routed --status 2>/dev/null | sed -n 's/^port=.* topic=\([^ ]*\) .*/\1/p' | sort -u
+}
+
+_zcp() {
+    local command=$1 word=$2 previous=$3 words
+    COMPREPLY=()
+    case $previous in
+    -F | --framing) words="line nul raw raw: u32be" ;;
+    --on-stall) words="demote wait kill" ;;
+    --fences) words="asymmetric symmetric" ;;
+    --log-level) words="error warn info debug" ;;
+    -n | --count | -c | -w | --wait | -W | --timeout | -m | --message | -d | --domain | --name | -p | --pool | --heartbeat | --max-*) return ;;
+    *)
+        case $word in
+        -*)
+            words=$("${command##*/}" --help 2>/dev/null |
+                grep -oE -- '(^ +|, )--?[a-z0-9?][a-z-]*' | tr -d ' ,')
+            ;;
+        *)
+            [ "${command##*/}" = zcp-routed ] || words=$(_zcp_topics)
+            ;;
+        esac
+        ;;
+    esac
+    mapfile -t COMPREPLY < <(compgen -W "$words" -- "$word")
+}
+complete -o default -F _zcp zcp-pub zcp-sub zcp-routed

@@ -1,0 +1,101 @@
+#!/usr/bin/env bats
+# What is written down holds: options, examples, completion.
+load helper
+
+SRC=$BATS_TEST_DIRNAME/..
+
+page() { find "$SRC/man" -name "$1.[0-9]"; }
+
+@test "every option has its place in the man page, and no other is there" {
+    for command in zcp-pub zcp-sub zcp-routed; do
+        local long
+        for long in $("$command" --help | grep -oE -- '--[a-z][a-z-]+' | sort -u); do
+            run grep -cE -- "(Fl|,) -${long#--}( |$|\$)" "$(page $command)"
+            assert_equal "$command $long: $((output > 0))" "$command $long: 1"
+        done
+        for long in $(grep -oE '^\.It Fl .*' "$(page $command)" | grep -oE -- '-[a-z][a-z-]+' | grep -v '^-[a-z]$'); do
+            "$command" --help | grep -qE -- "-$long\b" || fail "$command: $long is only in the man page"
+        done
+    done
+}
+
+@test "the README's examples work when pasted" {
+    export XDG_RUNTIME_DIR=$WORK
+    unset ZCP_DOMAIN
+    # The lines indented by four spaces that name a command, but the first two.
+    sed -n '/A daemon for this user/,/From C/p' "$SRC/README" | sed -n 's/^    //p' >"$WORK/examples"
+    run timeout 60 bash -c ". '$WORK/examples' 3>&-; wait"
+    export ZCP_DOMAIN=default
+    zcp-routed --stop 2>/dev/null || true
+    assert_output --partial "hello, world"
+    assert_equal "$(grep -c '^1000000$' <<<"$output")" 3
+    assert_output --partial "usr/share/doc"
+    assert_output --partial "domain=default"
+}
+
+@test "the man pages' examples work" {
+    start_routed
+    spawn zcp-sub -c 2 state/robot >"$WORK/a"
+    local first=$!
+    spawn zcp-sub -c 1 -W 10s 'state/*' >"$WORK/b"
+    local second=$!
+    eventually status_has "subscribers=2"
+    zcp-pub -w 2 -m ready state/robot
+    wait "$second"
+    zcp-pub -m again state/robot
+    wait "$first"
+    run cat "$WORK/a" "$WORK/b"
+    assert_output $'ready\nagain\nready'
+    run zcp-routed --pool 128:1000 --pool 1M:64 --dry-run
+    assert_success
+    spawn bash -c 'zcp-sub -F raw -e backup >"$0/backup.tar" && echo complete' "$WORK" >"$WORK/said"
+    local reader=$!
+    tar c -C "$SRC" man 2>/dev/null | zcp-pub -F raw -w 1 backup
+    wait "$reader"
+    run cat "$WORK/said"
+    assert_output complete
+    run tar tf "$WORK/backup.tar"
+    assert_output --partial "zcp-pub.1"
+    spawn zcp-sub -0 -e files >"$WORK/names"
+    reader=$!
+    find "$SRC/man" -print0 | zcp-pub -w 1 -0 files
+    wait "$reader"
+    run cmp "$WORK/names" <(find "$SRC/man" -print0)
+    assert_success
+    (cd "$WORK" && zcp-routed -q -d lab.$$ && zcp-routed -d lab.$$ --status && zcp-routed -d lab.$$ --stop)
+}
+
+@test "bash completes options, values and topics that exist" {
+    start_routed
+    spawn zcp-sub radar/front/objects
+    eventually status_has "subscribers=1"
+    # shellcheck disable=SC1091
+    . "$SRC/contrib/completion/zcp.bash"
+    _zcp zcp-pub --fr --fr
+    assert_equal "${COMPREPLY[*]}" "--framing"
+    _zcp zcp-sub u -F
+    assert_equal "${COMPREPLY[*]}" "u32be"
+    _zcp zcp-sub rad zcp-sub
+    assert_equal "${COMPREPLY[*]}" "radar/front/objects"
+    _zcp zcp-routed --on --on
+    assert_equal "${COMPREPLY[*]}" "--on-stall"
+}
+
+@test "the library exports what its map lists and zcp.h declares" {
+    local lib
+    lib=$(find "$ZCP_BIN/../lib/.libs" -name 'libzcp.so.*.*' | head -n 1)
+    [ -n "$lib" ] || skip "no shared library"
+    run diff <(nm -D --defined-only "$lib" | sed -n 's/.* T \(zcp_[a-z_]*\).*/\1/p' | sort) \
+        <(sed -n 's/^\t\(zcp_[a-z_]*\);/\1/p' "$SRC/lib/libzcp.map" | sort)
+    assert_success
+    for name in $(sed -n 's/^\t\(zcp_[a-z_]*\);/\1/p' "$SRC/lib/libzcp.map"); do
+        grep -q "$name(" "$SRC/lib/zcp.h"
+    done
+}
+
+@test "zcp.h compiles alone, as C11 and as C++" {
+    echo '#include "zcp.h"' >"$WORK/x.c"
+    "${CC:-cc}" -std=c11 -Wall -Wextra -Werror -pedantic -I"$SRC/lib" -c "$WORK/x.c" -o "$WORK/x.o"
+    command -v c++ >/dev/null || skip "no C++ compiler"
+    c++ -Wall -Wextra -Werror -I"$SRC/lib" -x c++ -c "$WORK/x.c" -o "$WORK/x.o"
+}
