@@ -51,13 +51,13 @@ static int write_all(int fd, struct iovec *piece, unsigned pieces)
 
 static void put(struct output *o, const void *data, size_t size)
 {
-	struct iovec *last = &o->piece[o->pieces];
+	struct iovec *last = o->pieces ? &o->piece[o->pieces - 1] : NULL;
 
 	if (size == 0)
 		return;
-	if (o->pieces > 0 && o->run < 0 &&
-	    (const char *)last[-1].iov_base + last[-1].iov_len == data)
-		last[-1].iov_len += size;
+	if (last != NULL && o->run < 0 &&
+	    (const char *)last->iov_base + last->iov_len == data)
+		last->iov_len += size;
 	else
 		o->piece[o->pieces++] = (struct iovec){ (void *)data, size };
 	o->run = -1;
@@ -99,12 +99,13 @@ int output_flush(struct output *o)
  */
 static bool grow(struct output *o, zcp_sub *sub, const zcp_msg *msg)
 {
-	struct iovec *last = &o->piece[o->pieces - 1];
 	const struct held *run;
+	struct iovec *last;
 	const char *end;
 
 	if (o->run < 0 || !o->owed)
 		return false;
+	last = &o->piece[o->pieces - 1];	/* a run has a piece */
 	run = &o->held[o->run];
 	if (run->sub != sub || run->msg.link != msg->link ||
 	    run->msg.hold != msg->hold)
@@ -116,10 +117,11 @@ static bool grow(struct output *o, zcp_sub *sub, const zcp_msg *msg)
 	return true;
 }
 
-/* Several messages in one chunk, or a large one: not worth copying. */
+/* Several messages in one chunk, or a large one: not worth copying.  Nothing
+ * at all makes no piece. */
 static bool in_place(const struct output *o, const zcp_msg *msg)
 {
-	return msg->hold >= 0 && (msg->size > COPY_MOST ||
+	return msg->hold >= 0 && msg->size > 0 && (msg->size > COPY_MOST ||
 	    (msg->hold == o->last_hold && msg->link == o->last_link));
 }
 

@@ -46,6 +46,17 @@ reader() {
     assert_success
 }
 
+@test "real text, with its empty lines and long ones, arrives as it was" {
+    start_routed
+    cat "$BATS_TEST_DIRNAME"/*.c "$BATS_TEST_DIRNAME"/../*/*.[ch] >"$WORK/text"
+    for _ in $(seq 20); do cat "$WORK/text"; printf '\n\n\n'; done >"$WORK/in"
+    reader -e t
+    zcp-pub t <"$WORK/in"
+    wait "$reader"
+    run cmp "$WORK/in" "$WORK/out"
+    assert_success
+}
+
 @test "the last line needs no newline" {
     start_routed
     reader -e t

@@ -264,7 +264,7 @@ static void take_and_count(void *arg)
 	zcp_sub_info info;
 	zcp_sub *sub;
 	zcp_msg msg;
-	uint64_t next = 0, n;
+	uint64_t next = 0, n = 0;
 	int rc;
 
 	(void)arg;
