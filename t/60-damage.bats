@@ -97,7 +97,7 @@ refuses() {
 }
 
 @test "a full /dev/shm is an error that says so, not a signal" {
-    [ "$(id -u)" = 0 ] || skip "needs root for a mount namespace"
+    unshare -m true 2>/dev/null || skip "no mount namespace can be made here"
     run unshare -m bash -c '
         mount -t tmpfs -o size=2m tmpfs /dev/shm || exit 99
         zcp-routed -f; echo "status $?"; ls -A /dev/shm | sed s/^/left:/'
@@ -109,7 +109,7 @@ refuses() {
 }
 
 @test "a /dev/shm that fills up later refuses new ports and keeps the old ones" {
-    [ "$(id -u)" = 0 ] || skip "needs root for a mount namespace"
+    unshare -m true 2>/dev/null || skip "no mount namespace can be made here"
     run unshare -m bash -c '
         mount -t tmpfs -o size=4m tmpfs /dev/shm || exit 99
         zcp-routed -q || exit 98
@@ -133,9 +133,12 @@ refuses() {
 @test "another user is not let in" {
     [ "$(id -u)" = 0 ] || skip "needs root to become another user"
     start_routed
-    chmod 711 "$ZCP_RUNTIME_DIR"
+    chmod 711 "$ZCP_RUNTIME_DIR" "$WORK"
+    # Where we are built may not be for others to look into.
+    cp "$ZCP_BIN"/.libs/zcp-pub "$ZCP_BIN"/../lib/.libs/libzcp.so.0 "$WORK"
+    chmod 755 "$WORK/zcp-pub" "$WORK/libzcp.so.0"
     run setpriv --reuid=65534 --regid=65534 --clear-groups \
-        "$(command -v zcp-pub)" t -m x
+        env LD_LIBRARY_PATH="$WORK" "$WORK/zcp-pub" t -m x
     assert_equal "$status" 5
     assert_output --partial "Permission denied"
     run zcp-pub t -m x
