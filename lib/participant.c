@@ -200,8 +200,10 @@ int zcp_open(zcp **out, const zcp_options *options)
 	deadline = deadline_after(bus->timeout);
 	while ((rc = attach(bus, domain, deadline)) == 0 &&
 	    (rc = join(bus, name, deadline)) == -ZCP_E_BUSY &&
-	    clock_ns() < deadline)
+	    clock_ns() < deadline) {
 		domain_detach(&bus->d);
+		usleep(10000);
+	}
 	if (rc < 0 || (rc = start_beating(bus)) < 0) {
 		zcp_close(&bus);
 		return error_in(rc, "cannot open domain %s", domain);

@@ -47,6 +47,17 @@ load helper
     status_has "pid=$(routed_pid) "
 }
 
+@test "a daemon with another runtime directory keeps off segments in use" {
+    start_routed
+    spawn zcp-sub t
+    eventually status_has "subscribers=1"
+    mkdir "$WORK/other"
+    run env ZCP_RUNTIME_DIR="$WORK/other" zcp-routed -f
+    assert_equal "$status" 1
+    assert_output --partial "in use by a daemon with another runtime directory (pid $(routed_pid))"
+    status_has "subscribers=1"
+}
+
 @test "of ten that start at once one serves" {
     local pids=()
     for _ in $(seq 10); do

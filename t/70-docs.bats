@@ -20,17 +20,17 @@ page() { find "$SRC/man" -name "$1.[0-9]"; }
 }
 
 @test "the README's examples work when pasted" {
+    # In a domain of its own: others may use the default one.
     export XDG_RUNTIME_DIR=$WORK
-    unset ZCP_DOMAIN
     # The lines indented by four spaces that name a command, but the first two.
     sed -n '/A daemon for this user/,/From C/p' "$SRC/README" | sed -n 's/^    //p' >"$WORK/examples"
     run timeout 60 bash -c ". '$WORK/examples' 3>&-; wait"
-    export ZCP_DOMAIN=default
-    zcp-routed --stop 2>/dev/null || true
     assert_output --partial "hello, world"
-    assert_equal "$(grep -c '^1000000$' <<<"$output")" 3
+    echo "$output"		# shown when one of these fails
+    # tar's own words may stand before one of them.
+    assert_equal "$(grep -c '1000000$' <<<"$output")" 3
     assert_output --partial "usr/share/doc"
-    assert_output --partial "domain=default"
+    assert_output --partial "domain=$ZCP_DOMAIN"
 }
 
 @test "the man pages' examples work" {

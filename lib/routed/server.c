@@ -83,10 +83,36 @@ static int lock_take(struct routed *r)
 
 /* ---- the segments ------------------------------------------------------------------ */
 
+/*
+ * The lock in the runtime directory keeps a second daemon away that looks for
+ * it there; one with another runtime directory finds the same segments, and
+ * this lock on them.
+ */
+static int lock_segments(struct routed *r, int fd)
+{
+	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+	struct flock held = lock;
+
+	if (fcntl(fd, F_SETLK, &lock) == 0)
+		return 0;
+	if (fcntl(fd, F_GETLK, &held) < 0 || held.l_type == F_UNLCK)
+		held.l_pid = 0;
+	return error_set(ZCP_E_REFUSED, "the segments of domain %s are in use "
+	    "by a daemon with another runtime directory (pid %d): choose "
+	    "another domain (-d), or end that daemon", r->settings.domain,
+	    (int)held.l_pid);
+}
+
 static int open_domain(struct routed *r)
 {
 	int rc = domain_attach(&r->d, r->settings.domain, geteuid(), true);
 
+	if (r->d.mgmt.fd >= 0 && (rc == 0 || rc == -ZCP_E_BUSY)) {
+		int locked = lock_segments(r, r->d.mgmt.fd);
+
+		if (locked < 0)
+			return locked;
+	}
 	return rc < 0 ? rc : domain_map_words(&r->d);
 }
 
@@ -132,10 +158,16 @@ static int find_domain(struct routed *r, bool *adopt)
 	*adopt = false;
 	if (!absent(&r->settings)) {
 		rc = open_domain(r);
-		/* Not ready, and we hold the lock: its maker was killed. */
+		/* Somebody with another runtime directory may be making it. */
+		for (int i = 0; rc == -ZCP_E_BUSY && i < 20; i++) {
+			domain_detach(&r->d);
+			usleep(10000);
+			rc = open_domain(r);
+		}
+		/* Not ready for that long: its maker was killed. */
 		if (rc < 0 && rc != -ZCP_E_BUSY) {
 			domain_detach(&r->d);
-			return damaged(r, rc);
+			return rc == -ZCP_E_REFUSED ? rc : damaged(r, rc);
 		}
 		*adopt = rc == 0 && somebody_lives(r);
 		if (*adopt)
