@@ -56,6 +56,7 @@ struct stream {
 	const char *source;		/* its name, for messages */
 	size_t largest;
 	zcp_chunk chunk;		/* being filled */
+	zcp_chunk spare;		/* with --drop: the one after it */
 	size_t start, fill;		/* [start, fill) is not published yet */
 	char *carry;			/* what goes to the next chunk */
 	size_t carried, carry_room;
@@ -183,14 +184,25 @@ static int keep(struct stream *s)
 	return 0;
 }
 
+/*
+ * A chunk is given away when it is half full at least; one that drops rather
+ * than waits only when it has another one to read into.
+ */
+static bool worth_giving(struct stream *s)
+{
+	if ((s->start - s->part[0].offset) * 2 <= s->chunk.size)
+		return false;
+	return !drop || s->spare.data != NULL ||
+	    zcp_loan(s->pub, s->chunk.size, &s->spare, 0) == 0;
+}
+
 static int publish_found(struct stream *s)
 {
 	int rc;
 
 	if (s->parts == 0)
 		return 0;
-	if ((s->start - s->part[0].offset) * 2 <= s->chunk.size &&
-	    s->framing.kind != FRAMING_RECORDS) {
+	if (!worth_giving(s)) {
 		if ((rc = publish_copy(s)) < 0)
 			return rc;
 		if (s->start == s->fill)
@@ -227,13 +239,50 @@ static int cut(struct stream *s)
 
 /* ---- reading ------------------------------------------------------------------------ */
 
+/* How large the next chunk must be for what was carried over, and more. */
+static size_t next_size(const struct stream *s)
+{
+	size_t want = s->largest < STREAM_CHUNK ? s->largest : STREAM_CHUNK;
+	size_t need = framing_need(&s->framing, s->carry, s->carried);
+
+	if (need < s->carried + 1)
+		need = s->carried + 1;
+	if (need < want)
+		return want;
+	/* A message whose end is not in sight: twice as much each time. */
+	if (s->carried >= want && need < 2 * s->carried &&
+	    2 * s->carried <= s->largest)
+		return 2 * s->carried;
+	return need;
+}
+
+static int next_chunk(struct stream *s)
+{
+	size_t need = next_size(s);
+	int rc;
+
+	if (s->spare.data != NULL && s->spare.size >= need) {
+		s->chunk = s->spare;
+		s->spare.data = NULL;
+		return 0;
+	}
+	do
+		rc = zcp_loan(s->pub, need, &s->chunk, SECOND);
+	while (rc < 0 && go_on(s, rc));
+	return rc;
+}
+
 /* A chunk with room to read into, what was carried over in front. */
 static int make_room(struct stream *s)
 {
-	size_t want = s->largest < STREAM_CHUNK ? s->largest : STREAM_CHUNK;
-	size_t need;
 	int rc;
 
+	if (s->chunk.data != NULL && s->fill == s->chunk.size && s->start > 0) {
+		memmove(s->chunk.data, (char *)s->chunk.data + s->start,
+		    s->fill - s->start);
+		s->fill -= s->start;
+		s->start = 0;
+	}
 	if (s->chunk.data != NULL) {
 		if (s->fill < s->chunk.size)
 			return 0;
@@ -242,18 +291,7 @@ static int make_room(struct stream *s)
 			return rc;
 		zcp_discard(s->pub, &s->chunk);
 	}
-	need = framing_need(&s->framing, s->carry, s->carried);
-	if (need < s->carried + 1)
-		need = s->carried + 1;
-	if (need < want)
-		need = want;
-	else if (s->carried >= want && need < 2 * s->carried &&
-	    2 * s->carried <= s->largest)
-		need = 2 * s->carried;
-	do
-		rc = zcp_loan(s->pub, need, &s->chunk, SECOND);
-	while (rc < 0 && go_on(s, rc));
-	if (rc < 0)
+	if ((rc = next_chunk(s)) < 0)
 		return rc;
 	if (s->carried > 0)
 		memcpy(s->chunk.data, s->carry, s->carried);
@@ -457,8 +495,10 @@ static int run(const char *const *operands)
 		status = publish_all(&s, operands + 1);
 		summary(&s, operands[0]);
 	}
-	if (s.pub != NULL)
+	if (s.pub != NULL) {
 		zcp_discard(s.pub, &s.chunk);
+		zcp_discard(s.pub, &s.spare);
+	}
 	zcp_stop_offer(&s.pub);
 	zcp_close(&bus);
 	free(s.carry);

@@ -58,7 +58,8 @@ static struct poptOption options[] = {
 	{ "max-links", '\0', POPT_ARG_INT, &max_links, 0,
 	    "entries in the lists of who reads whom (default 16384)", "N" },
 	{ "log-level", '\0', POPT_ARG_STRING, &level_text, 0,
-	    "error, warn, info (default) or debug", "LEVEL" },
+	    "error, warn (default in the background), info (in the "
+	    "foreground) or debug", "LEVEL" },
 	CLI_COMMON,
 	POPT_AUTOHELP
 	POPT_TABLEEND
@@ -179,6 +180,9 @@ static int read_settings(struct settings *s)
 		return cli_usage("domain '%s': a name has 1 to 63 of A-Z a-z "
 		    "0-9 . _ -", s->domain);
 	s->no_waitv = no_waitv;
+	/* In the background stderr is somebody's terminal. */
+	if (!foreground)
+		log_threshold = LOG_LEVEL_WARN;
 	if (cli.quiet)
 		log_threshold = LOG_LEVEL_ERROR;
 	if (cli.verbose)

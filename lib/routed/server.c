@@ -220,7 +220,8 @@ static int adopt_domain(struct routed *r)
 	bury_the_dead(r);
 	wake_everybody(r);
 	drain_soon(r);
-	log_info("domain %s adopted", r->d.name);
+	log_info("domain %s adopted, with the pools and limits it was made with",
+	    r->d.name);
 	return 0;
 }
 

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "atomics.h"
 #include "error.h"
@@ -153,6 +154,8 @@ static int do_ping(struct routed *r, struct request *q)
 static int part_of(const struct routed *r, const struct request *q,
     const char **part, uint64_t *size)
 {
+	char path[SEGMENT_PATH];
+	struct stat st;
 	uint32_t slot;
 	char *end;
 
@@ -163,9 +166,12 @@ static int part_of(const struct routed *r, const struct request *q,
 		*size = r->d.bell.size;
 	else if (strcmp(*part, "pool") == 0)
 		*size = r->d.pool.size;
-	else if (strcmp(*part, "data") == 0)
-		*size = domain_sizes(&r->settings).data;
-	else if (**part == 'p' && isdigit((unsigned char)(*part)[1]) &&
+	else if (strcmp(*part, "data") == 0) {
+		segment_path(path, r->d.uid, r->d.name, *part);
+		if (stat(path, &st) < 0)
+			return error_sys("cannot stat %s", path);
+		*size = (uint64_t)st.st_size;
+	} else if (**part == 'p' && isdigit((unsigned char)(*part)[1]) &&
 	    (slot = (uint32_t)strtoul(*part + 1, &end, 10), *end == '\0') &&
 	    slot < r->d.m->max_participants &&
 	    fact_load32(&r->d.participants[slot].state) != PARTICIPANT_FREE)
