@@ -10,6 +10,8 @@ orphan() {
     spawn zcp-sub t
     member=$!
     eventually status_has "subscribers=1"
+    # Alive, but it shall not look at what is done to its segments.
+    kill -STOP "$member"
     kill -KILL "$(routed_pid)"
     leftovers_allowed=1
 }
