@@ -72,6 +72,13 @@ static inline uint64_t pub_free_slots(const struct zcp_pub *pub)
 	return pub->slots - (pub->head - pub->walked);
 }
 
+/* Its ring, as those who judge readers by it want it. */
+static inline struct ring_view pub_view(const struct zcp_pub *pub)
+{
+	return (struct ring_view){ .serial = pub->serial, .tail = pub->tail,
+	    .head = pub->head, .history = pub->history, .slots = pub->slots };
+}
+
 /* ---- reclaim.c ------------------------------------------------------------ */
 
 /*

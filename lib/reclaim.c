@@ -5,12 +5,6 @@
 #include "liveness.h"
 #include "publisher.h"
 
-static struct ring_view view_of(const struct zcp_pub *pub)
-{
-	return (struct ring_view){ .serial = pub->serial, .tail = pub->tail,
-	    .head = pub->head, .history = pub->history, .slots = pub->slots };
-}
-
 int readers_refresh(struct zcp_pub *pub)
 {
 	struct domain *d = &pub->bus->d;
@@ -28,7 +22,7 @@ int readers_refresh(struct zcp_pub *pub)
 
 uint64_t reclaimable(struct zcp_pub *pub)
 {
-	struct ring_view view = view_of(pub);
+	struct ring_view view = pub_view(pub);
 
 	if (readers_refresh(pub) < 0)
 		return pub->tail;
@@ -149,7 +143,7 @@ static uint64_t within_half(struct zcp_pub *pub, struct limits l)
 /* Steps 1 and 2; notes whether the holds may be believed without a fence. */
 static void move_tail(struct zcp_pub *pub, bool past_lossy)
 {
-	struct ring_view view = view_of(pub);
+	struct ring_view view = pub_view(pub);
 	struct limits l = readers_limits(&pub->readers, &view);
 	uint64_t limit = past_lossy ? l.promised : within_half(pub, l);
 	uint64_t word = tail_load(pub->ring);
