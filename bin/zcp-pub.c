@@ -86,16 +86,6 @@ static bool go_on(const struct stream *s, int rc)
 	return true;
 }
 
-static int loan(struct stream *s, size_t size, zcp_chunk *chunk)
-{
-	int rc;
-
-	do
-		rc = zcp_loan(s->pub, size, chunk, drop ? 0 : SECOND);
-	while (rc < 0 && !drop && go_on(s, rc));
-	return rc;
-}
-
 static bool dropped(struct stream *s, int rc, size_t n)
 {
 	if (!drop || (rc != -ZCP_E_NOMEM && rc != -ZCP_E_TIMEOUT))
@@ -137,13 +127,18 @@ static int send_small(struct stream *s, const char *data, size_t size)
 	return 0;
 }
 
-/* A large chunk with little in it is not given away: a copy goes instead. */
-static int publish_copy(struct stream *s)
+/*
+ * A large chunk with little in it is not given away: a copy goes instead, if
+ * there is memory for one.  *done: it went (or was dropped).
+ */
+static int publish_copy(struct stream *s, bool *done)
 {
 	size_t first = s->part[0].offset, bytes;
 	const zcp_part *last = &s->part[s->parts - 1];
 	zcp_chunk copy;
 	int rc;
+
+	*done = true;
 
 	if (s->parts == 1 && last->length <= INLINE_MOST) {
 		s->parts = 0;
@@ -151,7 +146,12 @@ static int publish_copy(struct stream *s)
 		    last->length);
 	}
 	bytes = last->offset + last->length - first;
-	if ((rc = loan(s, bytes, &copy)) < 0) {
+	rc = zcp_loan(s->pub, bytes, &copy, 0);
+	if (rc == -ZCP_E_NOMEM && !drop) {
+		*done = false;
+		return 0;
+	}
+	if (rc < 0) {
 		if (!dropped(s, rc, s->parts))
 			return rc;
 		s->parts = 0;
@@ -198,13 +198,14 @@ static bool worth_giving(struct stream *s)
 
 static int publish_found(struct stream *s)
 {
+	bool done = false;
 	int rc;
 
 	if (s->parts == 0)
 		return 0;
-	if (!worth_giving(s)) {
-		if ((rc = publish_copy(s)) < 0)
-			return rc;
+	if (!worth_giving(s) && (rc = publish_copy(s, &done)) < 0)
+		return rc;
+	if (done) {
 		if (s->start == s->fill)
 			s->start = s->fill = 0;
 		return 0;
@@ -301,23 +302,40 @@ static int make_room(struct stream *s)
 	return 0;
 }
 
-/* Bytes read, 0 at the end of input or when a signal says so, or -1. */
-static ssize_t read_input(struct stream *s, int fd, bool waits)
+/*
+ * Waits for input or a signal.  While nothing comes the chunk is given back:
+ * many publishers may wait for input, and others want the memory.
+ */
+static int await_input(struct stream *s, int fd)
 {
 	struct pollfd p[2] = { { .fd = fd, .events = POLLIN },
 	    { .fd = cli_signal_fd(), .events = POLLIN } };
+	int rc;
+
+	if (poll(p, 2, 0) > 0)
+		return 0;
+	if (s->chunk.data != NULL) {
+		if ((rc = keep(s)) < 0)
+			return rc;
+		zcp_discard(s->pub, &s->chunk);
+	}
+	while (poll(p, 2, -1) < 0 && errno == EINTR && !cli_signal())
+		;
+	return 0;
+}
+
+/* Bytes read, 0 at the end of input or when a signal says so, or -1. */
+static ssize_t read_input(struct stream *s, int fd)
+{
 	ssize_t n;
 
-	for (;;) {
-		if (waits && poll(p, 2, -1) < 0 && errno != EINTR)
-			return -1;
+	do {
 		if (cli_signal())
 			return 0;
 		n = read(fd, (char *)s->chunk.data + s->fill,
 		    s->chunk.size - s->fill);
-		if (n >= 0 || (errno != EINTR && errno != EAGAIN))
-			return n;
-	}
+	} while (n < 0 && errno == EINTR);
+	return n;
 }
 
 /* The last message needs no delimiter; a cut frame is an error. */
@@ -348,9 +366,14 @@ static int publish_stream(struct stream *s, int fd)
 	int rc = 0;
 
 	while (n > 0 && !enough(s) && !cli_signal()) {
-		if ((rc = make_room(s)) < 0)
+		if ((waits && (rc = await_input(s, fd)) < 0) ||
+		    (rc = make_room(s)) < 0)
 			return cli_failed(rc);
-		if ((n = read_input(s, fd, waits)) < 0) {
+		if ((n = read_input(s, fd)) < 0) {
+			if (errno == EAGAIN) {
+				n = 1;		/* somebody else was faster */
+				continue;
+			}
 			cli_error("cannot read %s: %s", s->source,
 			    strerror(errno));
 			return CLI_ERROR;

@@ -110,6 +110,36 @@ reader() {
     assert_success
 }
 
+@test "two publishers share a pool of a single chunk" {
+    start_routed --pool 128:1
+    spawn zcp-sub -c 2000 t >"$WORK/out"
+    local reader=$!
+    eventually status_has "subscribers=1"
+    spawn zcp-pub t < <(seq -f 'the first publisher says line %g, and some more' 1000)
+    local first=$!
+    spawn zcp-pub t < <(seq -f 'the second publisher says line %g, and some more' 1000)
+    wait "$first" "$!" "$reader"
+    for who in first second; do
+        run cmp <(grep "$who" "$WORK/out") \
+            <(seq -f "the $who publisher says line %g, and some more" 1000)
+        assert_success
+    done
+}
+
+@test "a publisher that waits for input keeps no memory from others" {
+    start_routed --pool 64K:2
+    open_input
+    for _ in 1 2 3 4; do spawn zcp-pub idle <"$WORK/input"; done
+    eventually status_has "publishers=4"
+    spawn zcp-sub -e t >"$WORK/out"
+    local reader=$!
+    eventually status_has "subscribers=1"
+    seq 100000 | zcp-pub t
+    wait "$reader"
+    run cmp <(seq 100000) "$WORK/out"
+    assert_success
+}
+
 @test "-F raw:SIZE cuts records of that size" {
     start_routed
     reader -c 4 t
