@@ -170,6 +170,24 @@ int cli_signal_fd(void)
 
 /* ---- main ----------------------------------------------------------------------------- */
 
+/* A closed descriptor would be given to something of ours: keep its place,
+ * so that using it fails as it should. */
+static void keep_standard_places(void)
+{
+	for (int fd = 0; fd <= STDERR_FILENO; fd++)
+		if (fcntl(fd, F_GETFD) < 0 && errno == EBADF)
+			open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY);
+}
+
+/* popt ends the process itself after --help. */
+static void check_output(void)
+{
+	if (fflush(stdout) == 0 && !ferror(stdout))
+		return;
+	cli_error("cannot write standard output: %s", strerror(errno));
+	_exit(CLI_ERROR);
+}
+
 int cli_main(int argc, const char **argv, const struct poptOption *options,
     const char *operands, int (*run)(const char *const *operands))
 {
@@ -184,14 +202,16 @@ int cli_main(int argc, const char **argv, const struct poptOption *options,
 	/* libtool's wrapper runs "lt-zcp-pub". */
 	if (strncmp(cli.command, "lt-", 3) == 0)
 		cli.command += 3;
+	keep_standard_places();
+	atexit(check_output);
 	context = poptGetContext(cli.command, argc, argv, options, 0);
 	snprintf(usage, sizeof(usage), "[OPTION...] %s", operands);
 	poptSetOtherOptionHelp(context, usage);
 	while ((rc = poptGetNextOpt(context)) > 0)
 		;
 	if (rc < -1) {
-		rc = cli_usage("%s: %s", poptBadOption(context, 0),
-		    poptStrerror(rc));
+		rc = cli_usage("%s: %s", poptBadOption(context,
+		    POPT_BADOPTION_NOALIAS), poptStrerror(rc));
 	} else if (cli.version) {
 		printf("%s (zcp) %s\n", cli.command, zcp_version());
 		rc = CLI_OK;

@@ -29,7 +29,7 @@ enum {
 static char *framing_text, *wait_text, *wait_time_text;
 static char **messages;
 static int nul, drop;
-static long long count = -1;
+static long long count = INT64_MIN;	/* not given */
 
 static struct poptOption options[] = {
 	{ "framing", 'F', POPT_ARG_STRING, &framing_text, 0,
@@ -69,7 +69,7 @@ struct stream {
 
 static bool enough(const struct stream *s)
 {
-	return count >= 0 && s->sent + s->dropped >= (uint64_t)count;
+	return count != INT64_MIN && s->sent + s->dropped >= (uint64_t)count;
 }
 
 /* Waiting goes on through signals: what was read is delivered. */
@@ -231,7 +231,7 @@ static int cut(struct stream *s)
 	    s->fill - s->start, &offset, &length)) > 0) {
 		add_part(s, s->start + offset, length);
 		s->start += n;
-		if (s->parts == PARTS || (count >= 0 && s->sent + s->dropped +
+		if (s->parts == PARTS || (count != INT64_MIN && s->sent + s->dropped +
 		    s->parts >= (uint64_t)count))
 			rc = publish_found(s);
 	}
@@ -338,6 +338,37 @@ static ssize_t read_input(struct stream *s, int fd)
 	return n;
 }
 
+/*
+ * A message that fills the largest chunk to the last byte is whole when its
+ * delimiter comes next; one that goes on is too large.  A frame says so in
+ * advance.
+ */
+static int look_beyond(struct stream *s, int fd)
+{
+	size_t left = s->fill - s->start;
+	zcp_chunk none;
+	size_t need;
+	ssize_t n;
+	char c;
+
+	if (s->chunk.data == NULL)
+		return 0;
+	need = framing_need(&s->framing, (char *)s->chunk.data + s->start,
+	    left);
+	if (need > s->largest)
+		return zcp_loan(s->pub, need, &none, 0);
+	if (left < s->largest || s->framing.kind != FRAMING_DELIMITED)
+		return 0;
+	do
+		n = read(fd, &c, 1);
+	while (n < 0 && errno == EINTR && !cli_signal());
+	if (n == 1 && c != s->framing.delimiter)
+		return zcp_loan(s->pub, left + 1, &none, 0);
+	add_part(s, s->start, left);
+	s->start = s->fill;
+	return publish_found(s);
+}
+
 /* The last message needs no delimiter; a cut frame is an error. */
 static int finish(struct stream *s)
 {
@@ -379,7 +410,7 @@ static int publish_stream(struct stream *s, int fd)
 			return CLI_ERROR;
 		}
 		s->fill += (size_t)n;
-		if ((rc = cut(s)) < 0)
+		if ((rc = cut(s)) < 0 || (rc = look_beyond(s, fd)) < 0)
 			return cli_failed(rc);
 	}
 	if (n == 0 && s->carried > 0 && (rc = make_room(s)) < 0)
@@ -486,7 +517,7 @@ static int check_options(const char *const *operands, struct framing *framing)
 		    "raw:SIZE, u32be)", framing_text);
 	if (messages != NULL && operands[1] != NULL)
 		return cli_usage("-m and files exclude each other");
-	if (count < -1)
+	if (count != INT64_MIN && count < 0)
 		return cli_usage("-n %lld: not a count", count);
 	if (wait_text != NULL && (!cli_size(wait_text, &readers) ||
 	    readers > INT32_MAX))

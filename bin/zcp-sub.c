@@ -20,7 +20,7 @@ enum {
 
 static char *framing_text, *time_text;
 static int nul, exit_at_end, drop, reliable, tap, fail_on_loss;
-static long long count = -1;
+static long long count = INT64_MIN;	/* not given */
 
 static struct poptOption options[] = {
 	{ "framing", 'F', POPT_ARG_STRING, &framing_text, 0,
@@ -66,7 +66,7 @@ static int64_t now(void)
 
 static bool enough(const struct session *s)
 {
-	return count >= 0 && s->taken >= (uint64_t)count;
+	return count != INT64_MIN && s->taken >= (uint64_t)count;
 }
 
 /* ---- losses ---------------------------------------------------------------------- */
@@ -173,7 +173,7 @@ static int ended_status(struct session *s, const char *died)
 
 static int timed_out(const struct session *s)
 {
-	if (s->taken > 0 && count < 0 && !exit_at_end)
+	if (s->taken > 0 && count == INT64_MIN && !exit_at_end)
 		return CLI_OK;
 	cli_error("timed out after %" PRIu64 " messages", s->taken);
 	return CLI_TIMEOUT;
@@ -261,13 +261,15 @@ static int check_options(const char *const *operands, struct framing *framing,
 	if (nul && framing_text != NULL)
 		return cli_usage("-0 and -F exclude each other");
 	if (!framing_parse(nul ? "nul" : framing_text ? framing_text : "line",
-	    framing))
+	    framing) || framing->kind == FRAMING_RECORDS)
 		return cli_usage("-F %s: no such framing (line, nul, raw, "
 		    "u32be)", framing_text);
-	if (count < -1)
+	if (count != INT64_MIN && count < 0)
 		return cli_usage("-c %lld: not a count", count);
 	if (drop && reliable)
 		return cli_usage("--drop and --reliable exclude each other");
+	if (tap && (drop || reliable))
+		return cli_usage("--tap is neither --drop nor --reliable");
 	if (tap && operands[1] != NULL)
 		return cli_usage("--tap watches one TOPIC");
 	if (tap && exit_at_end)

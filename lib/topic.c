@@ -32,6 +32,10 @@ static int part_check(const char *text, const char *part, size_t n,
 		return error_set(ZCP_E_ARG,
 		    "topic '%s': a part is longer than %d bytes", text,
 		    TOPIC_PART);
+	if (pattern && memchr(part, '[', n) != NULL &&
+	    memchr(part, ']', n) == NULL)
+		return error_set(ZCP_E_ARG, "topic '%s': a '[' is not closed",
+		    text);
 	for (size_t i = 0; i < n; i++)
 		if (!plain(part[i]) &&
 		    !(pattern && strchr("*?[]!^", part[i]) != NULL))

@@ -50,7 +50,8 @@ load helper
 @test "values that make no sense end with 2 and name the option" {
     local bad=(
         "zcp-pub t -F nonsense" "zcp-pub t -F raw:0" "zcp-pub t -F raw:x"
-        "zcp-pub t -n -5" "zcp-pub t -w many" "zcp-pub t -W 1s"
+        "zcp-pub t -n -5" "zcp-pub t -n -1" "zcp-sub t -c -1" "zcp-sub -F raw:3 t"
+        "zcp-sub --tap --reliable t" "zcp-pub t -w many" "zcp-pub t -W 1s"
         "zcp-pub t -w 1 -W soon" "zcp-pub t -0 -F raw" "zcp-pub t -m x file"
         "zcp-sub t -F nonsense" "zcp-sub t -c -5" "zcp-sub t -W soon"
         "zcp-sub t -0 -F raw" "zcp-sub t --drop --reliable"
@@ -80,12 +81,27 @@ load helper
     run zcp-pub 'a*' -m x
     assert_equal "$status" 2
     assert_output --partial "pattern"
+    run zcp-sub 'a/['
+    assert_equal "$status" 2
+    assert_output --partial "'[' is not closed"
     run zcp-sub 'a//b'
     assert_equal "$status" 2
     assert_output --partial "empty"
     run zcp-sub -d 'x/y' t
     assert_equal "$status" 2
     assert_output --partial "domain 'x/y'"
+}
+
+@test "closed descriptors and a full disk are named" {
+    start_routed
+    run timeout 10 bash -c 'zcp-pub t <&-'
+    assert_equal "$status" 1
+    assert_output --partial "cannot read standard input: Bad file descriptor"
+    run bash -c 'zcp-routed --status >/dev/full'
+    assert_equal "$status" 1
+    assert_output --partial "cannot write standard output"
+    run bash -c 'zcp-sub --help >/dev/full'
+    assert_equal "$status" 1
 }
 
 @test "without a daemon clients end with 69 and say how to start one" {

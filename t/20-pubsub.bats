@@ -182,6 +182,25 @@ reader() {
     assert_output --partial "90004 bytes"
 }
 
+@test "a message may fill the largest chunk to the last byte" {
+    start_routed
+    reader -e t
+    { head -c 65536 /dev/zero | tr '\0' x; echo; seq 3; head -c 65536 /dev/zero | tr '\0' y; } >"$WORK/in"
+    zcp-pub t <"$WORK/in"
+    wait "$reader"
+    run cmp <(cat "$WORK/in"; echo) "$WORK/out"
+    assert_success
+}
+
+@test "a frame that announces too much is refused at once" {
+    start_routed
+    open_input
+    printf '\377\377\377\377abcd' >&8
+    run timeout 10 zcp-pub -F u32be t "$WORK/input"
+    assert_equal "$status" 1
+    assert_output --partial "largest pool holds 65536"
+}
+
 @test "a message larger than a stream chunk goes through a larger pool" {
     start_routed --pool 4K:16 --pool 64K:8 --pool 1M:4
     reader -e t
