@@ -413,8 +413,10 @@ static int publish_stream(struct stream *s, int fd)
 		if ((rc = cut(s)) < 0 || (rc = look_beyond(s, fd)) < 0)
 			return cli_failed(rc);
 	}
-	if (n == 0 && s->carried > 0 && (rc = make_room(s)) < 0)
-		return cli_failed(rc);
+	/* What a chunk that was given away left behind: whole messages too. */
+	while (n == 0 && s->carried > 0 && !enough(s))
+		if ((rc = make_room(s)) < 0 || (rc = cut(s)) < 0)
+			return cli_failed(rc);
 	if ((rc = finish(s)) == -ZCP_E_ARG)
 		return CLI_ERROR;
 	if (rc < 0)
