@@ -126,6 +126,16 @@ reader() {
     done
 }
 
+@test "a pool of one chunk carries a stream of short lines to its end" {
+    start_routed --pool 64K:1
+    reader -e t
+    seq 100000 >"$WORK/in"
+    zcp-pub t <"$WORK/in"
+    wait "$reader"
+    run cmp "$WORK/in" "$WORK/out"
+    assert_success
+}
+
 @test "a publisher that waits for input keeps no memory from others" {
     start_routed --pool 64K:2
     open_input
