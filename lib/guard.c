@@ -17,7 +17,6 @@ struct range {
 static struct range *ranges;
 static volatile sig_atomic_t count;
 static uint32_t room;
-static volatile uint64_t hits;
 static uintptr_t page;
 static bool installed;
 
@@ -37,10 +36,8 @@ static void on_bus(int sig, siginfo_t *info, void *context)
 	(void)context;
 	if (info->si_code == BUS_ADRERR && guarded(info->si_addr) &&
 	    mmap(at, page, PROT_READ | PROT_WRITE,
-	    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != MAP_FAILED) {
-		hits++;
+	    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != MAP_FAILED)
 		return;
-	}
 	signal(sig, SIG_DFL);	/* ours to die of: on return it comes again */
 }
 
@@ -83,9 +80,4 @@ void guard_remove(void *base)
 			count--;
 			return;
 		}
-}
-
-uint64_t guard_hits(void)
-{
-	return hits;
 }

@@ -19,7 +19,4 @@ int guard_install(void);
 void guard_add(void *base, uint64_t size);
 void guard_remove(void *base);
 
-/* Pages replaced so far. */
-uint64_t guard_hits(void);
-
 #endif

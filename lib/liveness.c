@@ -60,18 +60,6 @@ static uint64_t beat_of(int fd)
 	return beat;
 }
 
-uint64_t participant_beat(const struct domain *d, uint32_t slot)
-{
-	int fd = open_member(d, slot);
-	uint64_t beat = 0;
-
-	if (fd >= 0) {
-		beat = beat_of(fd);
-		close(fd);
-	}
-	return beat;
-}
-
 static bool process_gone(const struct participant *p)
 {
 	return p->pid != 0 && p->pid_namespace == pid_namespace_here() &&

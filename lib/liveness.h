@@ -27,8 +27,4 @@ uint64_t pid_namespace_here(void);
 /* Periods of silence after which a heart counts as stalled. */
 enum { SILENT_PERIODS = 3 };
 
-/* The last beat, read from the file (a member may have truncated it); 0 when
- * that fails. */
-uint64_t participant_beat(const struct domain *d, uint32_t slot);
-
 #endif

@@ -13,7 +13,7 @@
 #include "topic.h"
 
 struct tapped {
-	uint32_t port, serial, topic;
+	uint32_t port, serial;
 	struct peer *peer;
 	const struct ring *ring;
 	uint32_t mask;
@@ -60,7 +60,7 @@ static int add(struct zcp_tap *tap, uint32_t port)
 {
 	struct domain *d = &tap->bus->d;
 	const struct port *p = &d->ports[port];
-	struct tapped t = { .port = port, .topic = p->topic,
+	struct tapped t = { .port = port,
 	    .serial = fact_load32(&p->serial), .mask = p->slots - 1,
 	    .first = tap->looked };
 

@@ -71,15 +71,6 @@ static uint32_t bigger(uint64_t extent)
 	return capacity == 0 ? 4 : capacity < 0x8000 ? capacity * 2 : 0xffff;
 }
 
-bool links_room(struct routed *r, uint32_t port)
-{
-	uint64_t e = extent_of(r, port);
-
-	return extent_count(e) < extent_capacity(e) ||
-	    (extent_capacity(e) < 0xffff && find_run(r, bigger(e)) !=
-	    UINT32_MAX);
-}
-
 /* Copies the list to a larger extent; the old one is given back. */
 static int move_list(struct routed *r, uint32_t port)
 {

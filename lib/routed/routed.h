@@ -82,8 +82,6 @@ void domain_remove(uid_t uid, const char *domain);
 /* ---- links.c ------------------------------------------------------------- */
 
 int links_rebuild(struct routed *r);
-/* Is there room to add one link to the list of `port`? */
-bool links_room(struct routed *r, uint32_t port);
 /* Each bumps the port's generation before and after. */
 int link_add(struct routed *r, uint32_t port, uint64_t link);
 void link_remove(struct routed *r, uint32_t port, uint32_t other);
