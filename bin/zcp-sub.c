@@ -50,6 +50,7 @@ struct session {
 	zcp *bus;
 	zcp_sub **sub;
 	size_t subs;
+	zcp_waitset *set;
 	zcp_tap *tap;
 	struct output out;
 	uint64_t taken, lost, reported;
@@ -182,6 +183,7 @@ static int timed_out(const struct session *s)
 static int wait_for_more(struct session *s)
 {
 	int64_t left = s->deadline - now();
+	zcp_sub *ready;
 	int rc;
 
 	if (left > LOOK)
@@ -189,7 +191,7 @@ static int wait_for_more(struct session *s)
 	if (left < 0)
 		left = 0;
 	rc = s->tap != NULL ? zcp_tap_wait(s->tap, left) :
-	    zcp_wait_any(s->sub, s->subs, left);
+	    zcp_waitset_wait(s->set, &ready, 1, left);
 	return rc < 0 && rc != -ZCP_E_INTR ? cli_failed(rc) : CLI_OK;
 }
 
@@ -242,12 +244,15 @@ static int subscribe(struct session *s, const char *const *topics)
 		cli_error("out of memory");
 		return CLI_ERROR;
 	}
+	if ((rc = zcp_waitset_open(s->bus, &s->set)) < 0)
+		return cli_failed(rc);
 	for (size_t k = 0; k < s->subs; k++) {
 		zcp_sub_options o = { .lossy = drop || (!reliable &&
 		    is_pattern(topics[k])) };
 
 		if ((rc = zcp_subscribe(s->bus, topics[k], &o,
-		    &s->sub[k])) < 0)
+		    &s->sub[k])) < 0 ||
+		    (rc = zcp_waitset_add(s->set, s->sub[k])) < 0)
 			return cli_failed(rc);
 	}
 	return CLI_OK;
@@ -285,6 +290,7 @@ static void close_all(struct session *s)
 	for (size_t k = 0; k < s->subs; k++)
 		zcp_unsubscribe(&s->sub[k]);
 	free(s->sub);
+	zcp_waitset_close(&s->set);
 	zcp_tap_close(&s->tap);
 	zcp_close(&s->bus);
 }

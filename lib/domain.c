@@ -391,6 +391,14 @@ struct peer *peer_get(struct domain *d, uint32_t slot, uint64_t incarnation)
 	return peer;
 }
 
+struct peer *peer_share(struct domain *d, struct peer *peer)
+{
+	pthread_mutex_lock(&d->lock);
+	peer->users++;
+	pthread_mutex_unlock(&d->lock);
+	return peer;
+}
+
 void peer_put(struct domain *d, struct peer *peer)
 {
 	if (peer == NULL)

@@ -70,6 +70,9 @@ void member_path(const struct domain *d, uint32_t slot,
 struct peer *peer_get(struct domain *d, uint32_t slot, uint64_t incarnation);
 void peer_put(struct domain *d, struct peer *peer);
 
+/* One more user of a file that the caller has; wants a put of its own. */
+struct peer *peer_share(struct domain *d, struct peer *peer);
+
 /* peer_get() failed: because there is no such file any more, or it no longer
  * is a member's (true), or for a reason of this process's own (false)? */
 bool peer_gone(const struct domain *d, uint32_t slot, uint64_t incarnation);

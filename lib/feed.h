@@ -1,5 +1,5 @@
 /*
- * feed.h - one reader at one ring: join, take, release, let go.
+ * feed.h - one reader at one ring: join, release, let go; take.c takes.
  *
  * A feed belongs to a subscription (it has a cursor and holds) and is used
  * by the subscription's thread alone.
@@ -19,34 +19,44 @@ enum feed_state {
 
 enum feed_end { END_NONE, END_CLOSED, END_DIED };
 
-struct feed {
-	struct domain *d;
-	uint64_t link;
-	uint32_t port, serial;		/* the publisher's */
-	uint32_t topic;
-	struct peer *peer;		/* keeps the ring mapped */
-	struct ring *ring;
-	uint32_t mask;
-	uint32_t history;		/* offered by the publisher */
-	enum feed_state state;
-	enum feed_end end;
-	char publisher[NAME_SIZE + 24];	/* "name (pid N)" */
-
-	struct cursor *cursor;		/* ours, in p<n> */
-	uint64_t at;			/* next seq */
-	uint64_t joined_end;		/* a tail up to here is no loss */
-	uint32_t holds;
-	uint64_t free_hold[USED_WORDS];	/* private: bit set, entry is free */
-	uint32_t *users;		/* messages served by each hold */
-	uint32_t held;			/* entries in use */
-	uint32_t last_chunk;		/* of the entry below, or NO_CHUNK */
-	uint32_t last_hold;
-	struct bell *room_bell;
+/* What all feeds of one subscription share. */
+struct hold_budget {
+	uint32_t held, most;		/* chunks held by all of them */
 };
 
-/* A feed for a link of our own subscription; errors leave nothing behind. */
+struct feed {
+	/* what every take looks at */
+	struct ring *ring;
+	uint64_t at;			/* next seq */
+	uint32_t mask;
+	uint32_t port, serial;		/* the publisher's */
+	uint32_t index;			/* of its cursor */
+	enum feed_state state;
+	bool symmetric;
+	struct cursor *cursor;		/* ours, in p<n> */
+	struct hold_budget *budget;
+	uint32_t last_chunk;		/* of the entry below, or NO_CHUNK */
+	uint32_t last_hold;
+	uint32_t *users;		/* messages served by each hold */
+	uint64_t free_hold[USED_WORDS];	/* private: bit set, entry is free */
+	uint32_t held;			/* entries in use */
+	struct domain *d;
+	struct bell *room_bell;
+
+	uint64_t link;
+	uint32_t topic;
+	uint32_t history;		/* offered by the publisher */
+	struct peer *peer;		/* keeps the ring mapped */
+	enum feed_end end;
+	uint64_t joined_end;		/* a tail up to here is no loss */
+	uint64_t clock;			/* stamp last seen; see merge.c */
+	char publisher[NAME_SIZE + 24];	/* "name (pid N)" */
+};
+
+/* A feed for a link of our own subscription, with as many holds as its budget
+ * has; errors leave nothing behind. */
 int feed_open(struct feed *f, struct domain *d, uint64_t link,
-    struct cursor *cursor, uint32_t holds);
+    struct cursor *cursor, struct hold_budget *budget);
 
 /*
  * Takes its place in the ring: at the start when it was there first, else at
@@ -55,20 +65,36 @@ int feed_open(struct feed *f, struct domain *d, uint64_t link,
  */
 void feed_join(struct feed *f, bool from_end, uint64_t *lost);
 
-enum feed_took {
-	TOOK_NOTHING,
-	TOOK_MESSAGE,
-	TOOK_LOSS,		/* msg->lost messages were overwritten */
-	TOOK_DAMAGE,		/* one message was skipped: it made no sense */
-	TOOK_NO_HOLD,
-	TOOK_AGAIN,		/* within feed_take(): look once more */
-};
+/* The tail, as a 64-bit number near `near`; is the ring still its port's? */
+static inline uint64_t feed_tail(const struct feed *f, uint64_t near,
+    bool *ours)
+{
+	uint64_t word = tail_validate(f->ring);
 
-/* The one take, zcp-design(7).  `may_hold`: another hold may be used. */
-enum feed_took feed_take(struct feed *f, zcp_msg *msg, bool may_hold);
+	*ours = word_serial(word) == f->serial;
+	return number_widen(near, word_number(word));
+}
 
-/* Gives back one message that was taken under hold `hold`. */
-void feed_release(struct feed *f, uint32_t hold);
+/* Gives back one message that was taken under hold `i`. */
+static inline void feed_release(struct feed *f, uint32_t i)
+{
+	uint32_t pool;
+
+	if (--f->users[i] > 0)
+		return;
+	pool = chunk_pool(hold_chunk(f->cursor, i));
+	hold_clear(f->cursor, i);
+	f->free_hold[i / 64] |= UINT64_C(1) << i % 64;
+	f->held--;
+	f->budget->held--;
+	if (f->last_hold == i)
+		f->last_chunk = NO_CHUNK;
+	fence_light(f->symmetric);
+	bell_ring(domain_bell(f->d, bell_of_pool(pool)));
+}
+
+/* The ring may go, and the cursor be given to another link. */
+void feed_let_go(struct feed *f);
 
 /* Is there something to take, or news about the ring? */
 bool feed_ready(const struct feed *f);

@@ -1,21 +1,5 @@
 #include "pool.h"
 
-#include "atomics.h"
-
-uint32_t pool_count(const struct pool *pool)
-{
-	uint32_t n = fact_load32(&pool->desc->count);
-
-	return n < pool->limit ? n : pool->limit;
-}
-
-bool pool_has(const struct pools *pools, uint32_t id)
-{
-	uint32_t p = chunk_pool(id);
-
-	return p < pools->count && chunk_index(id) < pool_count(&pools->pool[p]);
-}
-
 static bool claim(struct pool *p, uint32_t index, uint32_t serial)
 {
 	uint64_t free_word = word_make(CHUNK_FREE, 0, 0);

@@ -10,7 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "layout.h"
+#include "atomics.h"
 
 struct pool {
 	const struct pool_descriptor *desc;
@@ -30,7 +30,12 @@ struct pools {
 #define NO_CHUNK UINT32_MAX
 
 /* Committed chunks of a pool, never more than there is room for. */
-uint32_t pool_count(const struct pool *pool);
+static inline uint32_t pool_count(const struct pool *pool)
+{
+	uint32_t n = fact_load32(&pool->desc->count);
+
+	return n < pool->limit ? n : pool->limit;
+}
 
 /*
  * A free chunk of `pool` becomes LOANED by `serial`; NO_CHUNK if none is.
@@ -48,7 +53,20 @@ bool pool_free(struct pools *pools, uint32_t id, uint64_t word);
 uint32_t pool_free_estimate(const struct pool *pool);
 
 /* Does the id name a committed chunk? */
-bool pool_has(const struct pools *pools, uint32_t id);
+static inline bool pool_has(const struct pools *pools, uint32_t id)
+{
+	uint32_t p = chunk_pool(id);
+
+	return p < pools->count && chunk_index(id) < pool_count(&pools->pool[p]);
+}
+
+/* Do `length` bytes at `offset` lie within a chunk of that pool? */
+static inline bool pool_fits(const struct pool *pool, uint32_t offset,
+    uint32_t length)
+{
+	return offset <= pool->chunk_size &&
+	    length <= pool->chunk_size - offset;
+}
 
 static inline shared_u64 *pool_word(const struct pools *pools, uint32_t id)
 {
@@ -60,6 +78,15 @@ static inline char *pool_chunk(const struct pools *pools, uint32_t id)
 	const struct pool *p = &pools->pool[chunk_pool(id)];
 
 	return p->data_write + (uint64_t)chunk_index(id) * p->chunk_size;
+}
+
+/* To read: the byte at `offset` of a chunk that pool_has(). */
+static inline const char *pool_read(const struct pools *pools, uint32_t id,
+    uint32_t offset)
+{
+	const struct pool *p = &pools->pool[chunk_pool(id)];
+
+	return p->data + (uint64_t)chunk_index(id) * p->chunk_size + offset;
 }
 
 #endif

@@ -35,6 +35,14 @@ static int pub_allocate(struct zcp_pub *pub)
 	return 0;
 }
 
+/* Stamped is the message whose seq & mask is `at`. */
+static void stamp_rule(struct zcp_pub *pub, enum zcp_stamp stamp)
+{
+	pub->stamp = stamp;
+	pub->stamp_mask = stamp == ZCP_STAMP_SOME ? STAMP_SOME - 1 : 0;
+	pub->stamp_at = stamp == ZCP_STAMP_NONE;	/* no seq & 0 is 1 */
+}
+
 /* The ring is ready for readers but for its serial, which comes with the
  * registration; until then no cursor can belong to it. */
 static void ring_prepare(struct zcp_pub *pub)
@@ -68,6 +76,7 @@ static int pub_register(struct zcp_pub *pub)
 		return rc;
 	pub->port = (uint32_t)rc;
 	pub->serial = pub->place->serial;
+	pub->loaned = word_make(CHUNK_LOANED, pub->serial, 0);
 	pub->generation = &d->ports[pub->port].generation;
 	pub->readers.generation = UINT64_MAX;
 	if (d->ports[rc].topic >= d->m->max_topics)
@@ -121,7 +130,8 @@ int zcp_offer(zcp *bus, const char *topic, const zcp_pub_options *options,
 	pub->mask = slots - 1;
 	pub->history = options->history;
 	pub->lossy = options->lossy;
-	pub->stamp = options->stamp;
+	pub->symmetric = bus->d.symmetric;
+	stamp_rule(pub, options->stamp);
 	pub->spin = SPIN_START;
 	pub->partial = NO_CHUNK;
 	if ((rc = pub_allocate(pub)) < 0 ||
@@ -190,28 +200,22 @@ void zcp_stop_offer(zcp_pub **handle)
 
 /* ---- publishing ------------------------------------------------------------------ */
 
+/* *batch: the one reading of a call whose messages share it. */
 static uint64_t stamp_time(const struct zcp_pub *pub, uint64_t *batch)
 {
-	switch (pub->stamp) {
-	case ZCP_STAMP_EVERY:
+	if (pub->stamp != ZCP_STAMP_BATCH)
 		return clock_ns();
-	case ZCP_STAMP_SOME:
-		return pub->head % STAMP_SOME == 0 ? clock_ns() : 0;
-	case ZCP_STAMP_BATCH:
-		if (*batch == 0)
-			*batch = clock_ns();
-		return *batch;
-	case ZCP_STAMP_NONE:
-		break;
-	}
-	return 0;
+	if (*batch == 0)
+		*batch = clock_ns();
+	return *batch;
 }
 
 static inline void put(struct zcp_pub *pub, struct message *m,
-    uint64_t *batch)
+    const uint64_t *body, uint64_t *batch)
 {
-	m->time = stamp_time(pub, batch);
-	ring_put(pub->ring, pub->mask, pub->head, m);
+	m->time = __builtin_expect((pub->head & pub->stamp_mask) ==
+	    pub->stamp_at, 0) ? stamp_time(pub, batch) : 0;
+	ring_put(pub->ring, pub->mask, pub->head, m, body);
 	pub->head++;
 	pub->bytes += m->length;
 }
@@ -219,15 +223,19 @@ static inline void put(struct zcp_pub *pub, struct message *m,
 /* After the last stamp of a call: the observers' news, and the sleepers. */
 static inline void announce(struct zcp_pub *pub, uint64_t count)
 {
-	bool symmetric = pub->bus->d.symmetric;
-
 	news_store(&pub->ring->head, pub->head);
 	news_store(&pub->ring->bytes, pub->bytes);
-	if (pub->readers.count == 0)
+	if (__builtin_expect(pub->readers.count == 0, 0))
 		news_store(&pub->ring->unseen, pub->unseen += count);
-	fence_light(symmetric);
+	fence_light(pub->symmetric);
 	bell_ring(pub->topic_bell);
 	bell_ring(pub->domain_bell);
+}
+
+static int busy(const struct zcp_pub *pub)
+{
+	return error_set(ZCP_E_BUSY, "publish the rest of the chunk on %s, or "
+	    "discard it, first", pub->topic);
 }
 
 /* The list of readers is looked at with one load per call. */
@@ -235,57 +243,80 @@ static inline int before_publish(struct zcp_pub *pub, uint32_t partial)
 {
 	int rc;
 
-	if ((rc = pub_check(pub)) < 0)
+	if (__builtin_expect((rc = pub_check(pub)) < 0, 0))
 		return rc;
 	if (__builtin_expect(pub->partial != partial, 0))
-		return error_set(ZCP_E_BUSY, "publish the rest of the chunk on "
-		    "%s, or discard it, first", pub->topic);
+		return busy(pub);
 	if (__builtin_expect(fact_load(pub->generation) !=
 	    pub->readers.generation, 0))
 		return readers_refresh(pub);
 	return 0;
 }
 
+static int wait_for_room(struct zcp_pub *pub, int64_t timeout)
+{
+	int rc = pub_room(pub, timeout);
+
+	return rc < 0 ? error_in(rc, "cannot publish on %s", pub->topic) : 0;
+}
+
 static inline int make_room(struct zcp_pub *pub, int64_t timeout)
 {
-	int rc;
-
-	if (__builtin_expect(pub_free_slots(pub) > 0, 1))
-		return 0;
-	if ((rc = pub_room(pub, timeout)) < 0)
-		return error_in(rc, "cannot publish on %s", pub->topic);
-	return 0;
+	return __builtin_expect(pub_free_slots(pub) > 0, 1) ? 0 :
+	    wait_for_room(pub, timeout);
 }
 
-static int check_loan(const struct zcp_pub *pub, const zcp_chunk *chunk)
+static inline bool on_loan(const struct zcp_pub *pub, const zcp_chunk *chunk)
 {
 	const struct pools *pools = &pub->bus->d.pools;
-	uint64_t want = word_make(CHUNK_LOANED, pub->serial, 0);
 
-	if (chunk->data != NULL && pool_has(pools, chunk->id) &&
-	    (word_load(pool_word(pools, chunk->id)) == want ||
-	    chunk->id == pub->partial))
-		return 0;
-	return error_set(ZCP_E_ARG, "cannot publish on %s: the chunk is not on "
-	    "loan from this publisher", pub->topic);
+	return chunk->data != NULL && pool_has(pools, chunk->id) &&
+	    (word_load(pool_word(pools, chunk->id)) == pub->loaned ||
+	    chunk->id == pub->partial);
 }
 
-static int check_parts(const struct zcp_pub *pub, const zcp_chunk *chunk,
+static inline bool parts_fit(const struct zcp_pub *pub, const zcp_chunk *chunk,
     const zcp_part *parts, size_t count)
 {
 	const struct pool *pool = &pub->bus->d.pools.pool[chunk_pool(chunk->id)];
+	bool fit = true;
 
+	for (size_t i = 0; i < count && fit; i++)
+		fit = pool_fits(pool, parts[i].offset, parts[i].length);
+	return fit;
+}
+
+/* What is wrong with a chunk that is about to be published. */
+static int refuse(const struct zcp_pub *pub, const zcp_chunk *chunk,
+    const zcp_part *parts, size_t count)
+{
+	uint32_t size;
+
+	if (!on_loan(pub, chunk))
+		return error_set(ZCP_E_ARG, "cannot publish on %s: the chunk "
+		    "is not on loan from this publisher", pub->topic);
 	if (chunk->kind > UINT16_MAX)
 		return error_set(ZCP_E_ARG, "cannot publish on %s: type %u is "
 		    "more than 65535", pub->topic, chunk->kind);
+	size = pub->bus->d.pools.pool[chunk_pool(chunk->id)].chunk_size;
 	for (size_t i = 0; i < count; i++)
-		if (parts[i].offset > pool->chunk_size ||
-		    parts[i].length > pool->chunk_size - parts[i].offset)
+		if (parts[i].offset > size || parts[i].length > size -
+		    parts[i].offset)
 			return error_set(ZCP_E_ARG, "cannot publish on %s: "
 			    "%u bytes at %u are not within the chunk of %u",
-			    pub->topic, parts[i].length, parts[i].offset,
-			    pool->chunk_size);
-	return 0;
+			    pub->topic, parts[i].length, parts[i].offset, size);
+	return error_set(ZCP_E_ARG, "cannot publish %zu parts on %s", count,
+	    pub->topic);
+}
+
+static inline int check_chunk(const struct zcp_pub *pub,
+    const zcp_chunk *chunk, const zcp_part *parts, size_t count)
+{
+	if (__builtin_expect(on_loan(pub, chunk) &&
+	    chunk->kind <= UINT16_MAX && count > 0 && count <= INT32_MAX &&
+	    parts_fit(pub, chunk, parts, count), 1))
+		return 0;
+	return refuse(pub, chunk, parts, count);
 }
 
 /*
@@ -313,12 +344,8 @@ int zcp_publish_parts(zcp_pub *pub, zcp_chunk *chunk, const zcp_part *parts,
 
 	if ((rc = before_publish(pub, pub->partial == chunk->id ?
 	    chunk->id : NO_CHUNK)) < 0 ||
-	    (rc = check_loan(pub, chunk)) < 0 ||
-	    (rc = check_parts(pub, chunk, parts, count)) < 0)
+	    (rc = check_chunk(pub, chunk, parts, count)) < 0)
 		return rc;
-	if (count == 0 || count > INT32_MAX)
-		return error_set(ZCP_E_ARG, "cannot publish %zu parts on %s",
-		    count, pub->topic);
 	while (done < count) {
 		uint64_t n;
 
@@ -338,7 +365,7 @@ int zcp_publish_parts(zcp_pub *pub, zcp_chunk *chunk, const zcp_part *parts,
 		for (uint64_t i = 0; i < n; i++, done++) {
 			m.offset = parts[done].offset;
 			m.length = parts[done].length;
-			put(pub, &m, &batch);
+			put(pub, &m, NULL, &batch);
 		}
 		announce(pub, n);
 	}
@@ -352,41 +379,59 @@ int zcp_publish_parts(zcp_pub *pub, zcp_chunk *chunk, const zcp_part *parts,
 int zcp_publish(zcp_pub *pub, zcp_chunk *chunk, size_t length,
     int64_t timeout)
 {
-	zcp_part part = { 0, (uint32_t)length };
+	/* More than 32 bits can say fits no chunk either. */
+	zcp_part part = { 0, length < UINT32_MAX ? (uint32_t)length :
+	    UINT32_MAX };
 	struct message m = { .chunk = chunk->id, .kind = chunk->kind,
-	    .length = (uint32_t)length };
+	    .length = part.length };
 	uint64_t batch = 0;
 	int rc;
 
 	if ((rc = before_publish(pub, NO_CHUNK)) < 0 ||
-	    (rc = check_loan(pub, chunk)) < 0 ||
-	    (rc = length > UINT32_MAX ? error_set(ZCP_E_ARG, "cannot publish "
-	    "%zu bytes on %s", length, pub->topic) :
-	    check_parts(pub, chunk, &part, 1)) < 0 ||
+	    (rc = check_chunk(pub, chunk, &part, 1)) < 0 ||
 	    (rc = make_room(pub, timeout)) < 0)
 		return rc;
 	chunk_handed_over(pub, chunk->id, 1);
 	pub->last[pub->head & pub->mask] = chunk->id;
-	put(pub, &m, &batch);
+	put(pub, &m, NULL, &batch);
 	announce(pub, 1);
 	chunk->data = NULL;
 	return 1;
 }
 
-static int send_inline(struct zcp_pub *pub, const void *data, size_t size,
-    uint32_t kind, int64_t timeout)
+/*
+ * Up to INLINE_SIZE bytes to words, without a call: two moves that may
+ * overlap, as in any good memcpy of small sizes.
+ */
+static inline void copy_small(uint64_t *body, const char *data, size_t size)
+{
+	char *to = (char *)body;
+
+	if (size >= 16) {
+		memcpy(to, data, 16);
+		memcpy(to + size - 16, data + size - 16, 16);
+	} else if (size >= 8) {
+		memcpy(to, data, 8);
+		memcpy(to + size - 8, data + size - 8, 8);
+	} else {
+		for (size_t i = 0; i < size; i++)
+			to[i] = data[i];
+	}
+}
+
+static inline int send_inline(struct zcp_pub *pub, const void *data,
+    size_t size, uint32_t kind, int64_t timeout)
 {
 	struct message m = { .chunk = CHUNK_INLINE, .kind = kind,
 	    .length = (uint32_t)size };
-	uint64_t batch = 0;
+	uint64_t body[INLINE_SIZE / 8] = { 0 }, batch = 0;
 	int rc;
 
 	if ((rc = before_publish(pub, NO_CHUNK)) < 0 ||
 	    (rc = make_room(pub, timeout)) < 0)
 		return rc;
-	if (size > 0)
-		memcpy(m.body, data, size);
-	put(pub, &m, &batch);
+	copy_small(body, data, size);
+	put(pub, &m, body, &batch);
 	announce(pub, 1);
 	return 1;
 }

@@ -27,27 +27,35 @@ struct pending {
 };
 
 struct zcp_pub {
+	/* what every publish looks at */
 	struct zcp *bus;
 	struct ring *ring;
+	uint64_t head;			/* next seq */
+	uint64_t walked;		/* chunks of [0, walked) are dealt with:
+					   slots from here on are in use */
+	uint64_t bytes;
+	uint64_t stamp_mask, stamp_at;
+	uint64_t loaned;		/* the word of a chunk on loan to us */
+	uint32_t mask, slots;
+	uint32_t partial;		/* chunk published in part, or NO_CHUNK */
+	bool symmetric;
+	bool fence_due;			/* a reader may have been passed over */
+	const shared_u64 *generation;
+	struct bell *topic_bell, *domain_bell, *room_bell;
+	struct reader_set readers;
+
 	struct place *place;
 	char *topic;
 	uint32_t port, serial;
-	uint32_t mask, slots, history;
+	uint32_t history;
 	bool lossy;
 	enum zcp_stamp stamp;
-
-	uint64_t head;			/* next seq */
 	uint64_t tail;			/* as last seen */
-	uint64_t walked;		/* chunks of [0, walked) are dealt with:
-					   slots from here on are in use */
-	bool fence_due;			/* a reader may have been passed over */
-	uint64_t bytes, unseen, waits;
+	uint64_t unseen, waits;
 	uint32_t since_reclaim;		/* chunks published */
 	uint32_t *last;			/* per slot: the chunk whose last seq it is */
 	uint32_t out;			/* sum of stock[].out */
 
-	const shared_u64 *generation;
-	struct reader_set readers;
 	struct hold_set holds;
 	struct pending *pending;
 	uint32_t pendings;
@@ -56,10 +64,7 @@ struct zcp_pub {
 	uint32_t class;			/* a loan waits for this or a larger one */
 	uint32_t rung[MAX_POOLS];	/* pool bells' counts before its last try */
 
-	struct bell *topic_bell, *domain_bell, *room_bell;
 	uint64_t spin;			/* ns worth spinning before a sleep */
-
-	uint32_t partial;		/* chunk published in part, or NO_CHUNK */
 };
 
 static inline int pub_check(const struct zcp_pub *pub)

@@ -7,14 +7,16 @@
 struct message {
 	uint64_t time;
 	uint32_t chunk, offset, length, kind;
-	uint64_t body[INLINE_SIZE / 8];	/* when chunk is CHUNK_INLINE */
 };
 
 enum slot_found { SLOT_EMPTY, SLOT_MESSAGE, SLOT_OVERTAKEN };
 
-/* The owner has room: tail is seen to be beyond seq - slots. */
+/*
+ * The owner has room: tail is seen to be beyond seq - slots.  `body`:
+ * INLINE_SIZE bytes when the chunk is CHUNK_INLINE.
+ */
 static inline void ring_put(struct ring *ring, uint32_t mask, uint64_t seq,
-    const struct message *m)
+    const struct message *m, const uint64_t *body)
 {
 	struct slot *slot = &ring->slot[seq & mask];
 
@@ -24,7 +26,7 @@ static inline void ring_put(struct ring *ring, uint32_t mask, uint64_t seq,
 	slot_put(&slot->what, m->length | (uint64_t)m->kind << 32);
 	if (m->chunk == CHUNK_INLINE)
 		for (unsigned i = 0; i < INLINE_SIZE / 8; i++)
-			slot_put(&slot->body[i], m->body[i]);
+			slot_put(&slot->body[i], body[i]);
 	slot_complete(slot, seq);
 }
 
@@ -37,9 +39,12 @@ static inline enum slot_found stamp_says(uint64_t stamp, uint64_t seq)
 	    SLOT_OVERTAKEN : SLOT_EMPTY;
 }
 
-/* Copies message `seq`; *m is only believed when it says SLOT_MESSAGE. */
+/*
+ * Copies message `seq`, and INLINE_SIZE bytes to `body` when the chunk is
+ * CHUNK_INLINE; only believed when it says SLOT_MESSAGE.
+ */
 static inline enum slot_found ring_get(const struct ring *ring, uint32_t mask,
-    uint64_t seq, struct message *m)
+    uint64_t seq, struct message *m, uint64_t *body)
 {
 	const struct slot *slot = &ring->slot[seq & mask];
 	enum slot_found found = stamp_says(slot_stamp(slot), seq);
@@ -56,7 +61,7 @@ static inline enum slot_found ring_get(const struct ring *ring, uint32_t mask,
 	m->kind = (uint32_t)(what >> 32);
 	if (m->chunk == CHUNK_INLINE)
 		for (unsigned i = 0; i < INLINE_SIZE / 8; i++)
-			m->body[i] = slot_get(&slot->body[i]);
+			body[i] = slot_get(&slot->body[i]);
 	return slot_recheck(slot) == seq + 1 ? SLOT_MESSAGE : SLOT_OVERTAKEN;
 }
 

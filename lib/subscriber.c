@@ -3,59 +3,31 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "clock.h"
-#include "feed.h"
-#include "readers.h"
 #include "spin.h"
+#include "subscriber.h"
 #include "topic.h"
 
 enum {
 	DEFAULT_HOLDS = 64,
 	DEFAULT_CURSORS = 16,
 	PATTERN_CURSORS = 256,
-	TURN = 32,			/* messages of one publisher in a row */
-	LOOK_EVERY = 256,		/* takes between looks at the directory */
-	IDLE_EVERY = 16,		/* vain takes between looks for ends */
-};
-
-struct zcp_sub {
-	struct zcp *bus;
-	struct place *place;
-	struct subscription *self;
-	char *topic;
-	uint32_t port, serial;
-	uint32_t cursors, holds, depth;
-	bool lossy, from_end, pattern;
-	struct bell *topic_bell;	/* NULL for a pattern */
-
-	struct link_list links;
-	struct feed *feed;		/* by cursor index */
-	bool *used;			/* is feed[i] open? */
-	uint32_t *order;		/* indices of open feeds */
-	uint32_t count;
-	uint32_t next, turn;		/* fairness: whose turn, for how long */
-	uint32_t takes, idle;		/* calls; in vain, since the last look */
-	uint32_t pending;		/* feeds whose publisher is not ready */
-	uint32_t held;
-	uint64_t joined_lost;		/* found when joining, to be reported */
-	uint64_t spin;
-	zcp_sub_info info;
 };
 
 /* ---- subscribing ---------------------------------------------------------------- */
 
 static int check_options(const zcp_sub_options *o, struct zcp_sub *sub)
 {
-	sub->holds = o->holds ? o->holds : DEFAULT_HOLDS;
+	sub->budget.most = o->holds ? o->holds : DEFAULT_HOLDS;
 	sub->cursors = o->publishers ? o->publishers : sub->pattern ?
 	    PATTERN_CURSORS : DEFAULT_CURSORS;
 	sub->depth = o->depth;
 	sub->lossy = o->lossy;
 	sub->from_end = o->from_end;
+	sub->merge = o->merge > 0 ? (uint64_t)o->merge : 0;
 	sub->spin = SPIN_START;
-	if (sub->holds > MAX_HOLDS)
+	if (sub->budget.most > MAX_HOLDS)
 		return error_set(ZCP_E_ARG, "a subscription may hold at most "
-		    "%d chunks, not %u", MAX_HOLDS, sub->holds);
+		    "%d chunks, not %u", MAX_HOLDS, sub->budget.most);
 	if (sub->cursors > 1u << LINK_CURSOR_BITS)
 		return error_set(ZCP_E_ARG, "a subscription may follow at most "
 		    "%u publishers, not %u", 1u << LINK_CURSOR_BITS,
@@ -76,7 +48,7 @@ static int sub_allocate(struct zcp_sub *sub)
 
 static struct cursor *own_cursor(const struct zcp_sub *sub, uint32_t i)
 {
-	return subscription_cursor(sub->self, sub->holds, i);
+	return subscription_cursor(sub->self, sub->budget.most, i);
 }
 
 static void subscription_prepare(struct zcp_sub *sub)
@@ -87,7 +59,7 @@ static void subscription_prepare(struct zcp_sub *sub)
 	sub->self = self;
 	fact_publish32(&self->opened, SUBSCRIPTION_NEW);
 	self->cursors = sub->cursors;
-	self->holds = sub->holds;
+	self->holds = sub->budget.most;
 	news_store(&self->taken, 0);
 	news_store(&self->taken_bytes, 0);
 	news_store(&self->lost, 0);
@@ -99,7 +71,7 @@ static void subscription_prepare(struct zcp_sub *sub)
 		for (unsigned w = 0; w < USED_WORDS; w++)
 			fact_publish(&c->used[w], 0);
 		/* Every page is written to: see segment_committed(). */
-		for (uint32_t h = 0; h < sub->holds; h++)
+		for (uint32_t h = 0; h < sub->budget.most; h++)
 			fact_publish32(&c->hold[h], 0);
 	}
 }
@@ -112,7 +84,7 @@ static int sub_register(struct zcp_sub *sub)
 
 	snprintf(what, sizeof(what), "SUBSCRIBER:%s:cursors=%" PRIu32
 	    ":holds=%" PRIu32 ":depth=%" PRIu32 ":reliable=%d", sub->topic,
-	    sub->cursors, sub->holds, sub->depth, !sub->lossy);
+	    sub->cursors, sub->budget.most, sub->depth, !sub->lossy);
 	if ((rc = port_register(sub->bus, what, sub->place)) < 0)
 		return rc;
 	sub->port = (uint32_t)rc;
@@ -136,8 +108,6 @@ static void sub_free(struct zcp_sub *sub)
 	free(sub);
 }
 
-static int refresh(struct zcp_sub *sub);
-
 int zcp_subscribe(zcp *bus, const char *topic,
     const zcp_sub_options *options, zcp_sub **out)
 {
@@ -157,7 +127,7 @@ int zcp_subscribe(zcp *bus, const char *topic,
 	if ((rc = check_options(options ? options : &none, sub)) < 0 ||
 	    (rc = sub_allocate(sub)) < 0 ||
 	    (rc = domain_map_read(&bus->d)) < 0 ||
-	    (rc = place_get(bus, subscription_bytes(sub->cursors, sub->holds),
+	    (rc = place_get(bus, subscription_bytes(sub->cursors, sub->budget.most),
 	    &sub->place)) < 0)
 		goto fail;
 	subscription_prepare(sub);
@@ -169,7 +139,7 @@ int zcp_subscribe(zcp *bus, const char *topic,
 	}
 	sub->links.generation = UINT64_MAX;
 	fact_publish32(&sub->self->opened, SUBSCRIPTION_OPEN);
-	if ((rc = refresh(sub)) < 0) {
+	if ((rc = sub_refresh(sub)) < 0) {
 		zcp_unsubscribe(&sub);
 		return error_in(rc, "cannot subscribe to %s", name);
 	}
@@ -193,7 +163,6 @@ static void note_end(struct zcp_sub *sub, const struct feed *f)
 
 static void drop(struct zcp_sub *sub, uint32_t i)
 {
-	sub->held -= sub->feed[i].held;
 	sub->pending -= sub->feed[i].state == FEED_PENDING;
 	feed_close(&sub->feed[i]);
 	sub->used[i] = false;
@@ -205,7 +174,7 @@ static void list_feeds(struct zcp_sub *sub)
 	for (uint32_t i = 0; i < sub->cursors; i++)
 		if (sub->used[i])
 			sub->order[sub->count++] = i;
-	sub->next = sub->turn = 0;
+	sub->next = sub->turn = 0;	/* the feed whose turn it was may be gone */
 }
 
 static void try_join(struct zcp_sub *sub, struct feed *f)
@@ -221,7 +190,7 @@ static void try_join(struct zcp_sub *sub, struct feed *f)
 	sub->pending--;
 	if (lost > 0) {
 		news_add(&f->cursor->lost, lost);
-		sub->joined_lost += lost;
+		sub->untold += lost;
 	}
 }
 
@@ -241,7 +210,7 @@ static int follow(struct zcp_sub *sub, uint64_t link)
 		drop(sub, i);
 	}
 	if ((rc = feed_open(f, &sub->bus->d, link, own_cursor(sub, i),
-	    sub->holds)) < 0)
+	    &sub->budget)) < 0)
 		return rc == -ZCP_E_ENDED ? 0 : rc;
 	sub->used[i] = true;
 	sub->pending++;
@@ -257,15 +226,14 @@ static bool listed(const struct zcp_sub *sub, const struct feed *f)
 	return false;
 }
 
-/* Brings the feeds in line with the links that the daemon lists for us. */
-static int refresh(struct zcp_sub *sub)
+int sub_refresh(struct zcp_sub *sub)
 {
 	struct domain *d = &sub->bus->d;
 	const struct port *p = &d->ports[sub->port];
 	int rc = 0;
 
 	for (uint32_t k = 0; k < sub->count && sub->pending > 0; k++)
-		try_join(sub, &sub->feed[sub->order[k]]);
+		try_join(sub, sub_feed(sub, k));
 	if (fact_load(&p->generation) == sub->links.generation)
 		return 0;
 	if (fact_load32(&p->serial) != sub->serial ||
@@ -288,78 +256,10 @@ static int refresh(struct zcp_sub *sub)
 	return rc;
 }
 
-void zcp_unsubscribe(zcp_sub **handle)
-{
-	struct zcp_sub *sub = *handle;
-
-	*handle = NULL;
-	/* A forked child has not these mappings: it only forgets the handle. */
-	if (sub == NULL || sub->bus->born != fork_generation)
-		return;
-	for (uint32_t i = 0; i < sub->cursors; i++)
-		if (sub->used[i])
-			drop(sub, i);
-	fact_publish32(&sub->self->opened, SUBSCRIPTION_CLOSED);
-	port_release(sub->bus, sub->port);
-	place_put(sub->bus, sub->place);
-	sub_free(sub);
-}
-
-/* ---- taking ----------------------------------------------------------------------- */
-
-static int lost(struct zcp_sub *sub, zcp_msg *msg, uint64_t n)
-{
-	sub->info.lost += n;
-	news_store(&sub->self->lost, sub->info.lost);
-	msg->lost = n;
-	msg->data = NULL;
-	return error_set(ZCP_E_LAPPED, "%" PRIu64 " messages on %s were "
-	    "overwritten before they were taken", n, sub->topic);
-}
-
-static int took(struct zcp_sub *sub, zcp_msg *msg, uint32_t i)
-{
-	msg->link = (int32_t)i;
-	msg->lost = 0;
-	news_store(&sub->self->taken, ++sub->info.messages);
-	news_store(&sub->self->taken_bytes, sub->info.bytes += msg->size);
-	return 1;
-}
-
-static int take_from(struct zcp_sub *sub, zcp_msg *msg, uint32_t i)
-{
-	struct feed *f = &sub->feed[i];
-	uint32_t held = f->held;
-
-	if (f->state != FEED_JOINED)
-		return 0;
-	switch (feed_take(f, msg, sub->held < sub->holds)) {
-	case TOOK_NOTHING:
-		break;
-	case TOOK_MESSAGE:
-		sub->held += f->held - held;
-		return took(sub, msg, i);
-	case TOOK_LOSS:
-		return lost(sub, msg, msg->lost);
-	case TOOK_DAMAGE:
-		lost(sub, msg, 1);
-		return error_set(ZCP_E_DAMAGED, "%s published a message on %s "
-		    "that lies in no chunk: skipped", f->publisher, sub->topic);
-	case TOOK_AGAIN:
-		break;
-	case TOOK_NO_HOLD:
-		return error_set(ZCP_E_HOLDS, "subscription to %s holds the "
-		    "%u chunks agreed on: release one first", sub->topic,
-		    sub->holds);
-	}
-	return 0;
-}
-
-static void look_for_ends(struct zcp_sub *sub)
+void sub_look_for_ends(struct zcp_sub *sub)
 {
 	for (uint32_t k = 0; k < sub->count; k++) {
-		struct feed *f = &sub->feed[sub->order[k]];
-
+		struct feed *f = sub_feed(sub, k);
 		bool pending;
 
 		if (f->state == FEED_ENDED)
@@ -376,199 +276,41 @@ static void look_for_ends(struct zcp_sub *sub)
 	}
 }
 
-/* One round over all feeds, a turn of several messages for each. */
-static int take_round(struct zcp_sub *sub, zcp_msg *msg)
+void zcp_unsubscribe(zcp_sub **handle)
 {
-	for (uint32_t k = 0; k < sub->count; k++) {
-		int rc;
+	struct zcp_sub *sub = *handle;
 
-		if (sub->turn++ >= TURN) {
-			sub->turn = 0;
-			sub->next = sub->next + 1 < sub->count ?
-			    sub->next + 1 : 0;
-		}
-		if ((rc = take_from(sub, msg, sub->order[sub->next])) != 0)
-			return rc;
-		sub->turn = TURN;
-	}
-	return 0;
-}
-
-int zcp_take(zcp_sub *sub, zcp_msg *msg)
-{
-	int rc;
-
-	if (__builtin_expect((rc = bus_check(sub->bus)) < 0, 0))
-		return rc;
-	if (++sub->takes % LOOK_EVERY == 0 && (rc = refresh(sub)) < 0)
-		return rc;
-	if (__builtin_expect(sub->joined_lost > 0, 0)) {
-		uint64_t n = sub->joined_lost;
-
-		sub->joined_lost = 0;
-		return lost(sub, msg, n);
-	}
-	if ((rc = take_round(sub, msg)) != 0)
-		return rc;
-	if (sub->idle++ % IDLE_EVERY == 0)
-		look_for_ends(sub);
-	return refresh(sub);
-}
-
-void zcp_release(zcp_sub *sub, zcp_msg *msg)
-{
-	struct feed *f;
-	uint32_t held;
-
-	if (msg->data == NULL || bus_check(sub->bus) < 0)
+	*handle = NULL;
+	/* A forked child has not these mappings: it only forgets the handle. */
+	if (sub == NULL || sub->bus->born != fork_generation)
 		return;
-	msg->data = NULL;
-	if (msg->hold < 0 || (uint32_t)msg->link >= sub->cursors ||
-	    !sub->used[msg->link])
-		return;
-	f = &sub->feed[msg->link];
-	if ((uint32_t)msg->hold >= f->holds || f->users[msg->hold] == 0)
-		return;
-	held = f->held;
-	feed_release(f, (uint32_t)msg->hold);
-	sub->held -= held - f->held;
+	if (sub->set != NULL)
+		waitset_forget(sub);
+	for (uint32_t i = 0; i < sub->cursors; i++)
+		if (sub->used[i])
+			drop(sub, i);
+	fact_publish32(&sub->self->opened, SUBSCRIPTION_CLOSED);
+	port_release(sub->bus, sub->port);
+	place_put(sub->bus, sub->place);
+	sub_free(sub);
 }
 
-/* ---- waiting ------------------------------------------------------------------------ */
-
-static bool something(const struct zcp_sub *sub)
-{
-	if (sub->joined_lost > 0 || fact_load(
-	    &sub->bus->d.ports[sub->port].generation) !=
-	    sub->links.generation)
-		return true;
-	for (uint32_t k = 0; k < sub->count; k++)
-		if (feed_ready(&sub->feed[sub->order[k]]))
-			return true;
-	return false;
-}
-
-/* Several subscriptions of one bus that are waited for together. */
-struct several {
-	zcp_sub *const *sub;
-	size_t count;
-};
-
-static bool any(void *arg)
-{
-	const struct several *s = arg;
-
-	for (size_t i = 0; i < s->count; i++)
-		if (something(s->sub[i])) {
-			/* It may be an end: the next vain take looks. */
-			s->sub[i]->idle = 0;
-			return true;
-		}
-	return false;
-}
-
-static bool add_bell(struct bell **bells, unsigned *n, struct bell *bell)
-{
-	for (unsigned i = 0; i < *n; i++)
-		if (bells[i] == bell)
-			return true;
-	if (*n == BELLS_MAX - 1)
-		return false;
-	bells[(*n)++] = bell;
-	return true;
-}
-
-static bool add_bells(const struct zcp_sub *sub, struct bell **bells,
-    unsigned *n)
-{
-	struct domain *d = &sub->bus->d;
-	bool fit = sub->topic_bell == NULL ||
-	    add_bell(bells, n, sub->topic_bell);
-
-	for (uint32_t k = 0; k < sub->count && fit && sub->pattern; k++)
-		fit = add_bell(bells, n, domain_bell(d, bell_of_topic(
-		    sub->feed[sub->order[k]].topic)));
-	return fit;
-}
-
-/* The topics' bells; the domain's when they are too many, or one is all that
- * this kernel can wait for. */
-static unsigned bells_of(const struct several *s, struct bell **bells)
-{
-	struct domain *d = &s->sub[0]->bus->d;
-	bool fit = d->waitv;
-	unsigned n = 0;
-
-	for (size_t i = 0; i < s->count && fit; i++)
-		fit = add_bells(s->sub[i], bells, &n);
-	if (fit)
-		return n;
-	bells[0] = domain_bell(d, BELL_DOMAIN);
-	return 1;
-}
-
-static int check_several(const struct several *s)
-{
-	int rc = s->count ? 0 : error_set(ZCP_E_ARG,
-	    "cannot wait for no subscription");
-
-	for (size_t i = 0; i < s->count && rc == 0; i++)
-		if ((rc = bus_check(s->sub[i]->bus)) == 0 &&
-		    s->sub[i]->bus != s->sub[0]->bus)
-			rc = error_set(ZCP_E_ARG, "cannot wait for "
-			    "subscriptions of several buses in one call");
-	return rc;
-}
-
-int zcp_wait_any(zcp_sub *const *subs, size_t count, int64_t timeout)
-{
-	struct several s = { subs, count };
-	struct bell *bells[BELLS_MAX], *news;
-	uint64_t deadline, left;
-	struct domain *d;
-	unsigned n;
-	int rc;
-
-	if ((rc = check_several(&s)) < 0)
-		return rc;
-	deadline = deadline_after(timeout);
-	if (any(&s) || (timeout != 0 &&
-	    spin_until(&subs[0]->spin, deadline, any, &s)))
-		return 1;
-	d = &subs[0]->bus->d;
-	n = bells_of(&s, bells);
-	news = domain_bell(d, BELL_DOMAIN);
-	if (n == 1 && bells[0] == news)
-		news = NULL;
-	while (!any(&s)) {
-		if ((left = deadline_left(deadline, BELL_RECHECK)) == 0)
-			return 0;
-		if ((rc = bell_sleep(bells, n, news, left, d->symmetric,
-		    d->waitv, any, &s)) < 0)
-			return rc;
-	}
-	return 1;
-}
-
-int zcp_wait(zcp_sub *sub, int64_t timeout)
-{
-	return zcp_wait_any(&sub, 1, timeout);
-}
+/* ---- what it did ------------------------------------------------------------- */
 
 int zcp_sub_status(zcp_sub *sub, zcp_sub_info *info)
 {
 	int rc;
 
-	if ((rc = bus_check(sub->bus)) < 0 || (rc = refresh(sub)) < 0)
+	if ((rc = bus_check(sub->bus)) < 0 || (rc = sub_refresh(sub)) < 0)
 		return rc;
-	look_for_ends(sub);
+	sub_look_for_ends(sub);
 	*info = sub->info;
 	info->publishers = 0;
 	for (uint32_t k = 0; k < sub->count; k++)
-		if (sub->feed[sub->order[k]].state != FEED_ENDED)
+		if (sub_feed(sub, k)->state != FEED_ENDED)
 			info->publishers++;
 	/* A loss that is still to be told. */
-	if (sub->joined_lost > 0 && info->publishers == 0)
+	if (sub->untold > 0 && info->publishers == 0)
 		info->publishers = 1;
 	return 0;
 }

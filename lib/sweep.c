@@ -184,9 +184,10 @@ static int collect_named(struct sweeping *s, const struct owner *o)
 	uint64_t end = ring_end(o->ring, mask, tail, tail);
 
 	for (uint64_t seq = tail; seq < end; seq++) {
+		uint64_t body[INLINE_SIZE / 8];
 		struct message m;
 
-		if (ring_get(o->ring, mask, seq, &m) == SLOT_MESSAGE &&
+		if (ring_get(o->ring, mask, seq, &m, body) == SLOT_MESSAGE &&
 		    m.chunk != CHUNK_INLINE &&
 		    !hold_set_add(&s->named, m.chunk))
 			return error_set(ZCP_E_SYS, "out of memory");

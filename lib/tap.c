@@ -160,25 +160,22 @@ static int passed(struct zcp_tap *tap, struct tapped *t, zcp_msg *msg)
 }
 
 /* The payload, or NULL when the slot makes no sense. */
-static const char *payload(const struct zcp_tap *tap, const struct message *m)
+static const char *payload(const struct zcp_tap *tap, const struct message *m,
+    const uint64_t *body)
 {
 	const struct pools *pools = &tap->bus->d.pools;
-	const struct pool *pool;
 
 	if (m->chunk == CHUNK_INLINE)
-		return m->length <= INLINE_SIZE ? (const char *)m->body : NULL;
-	if (!pool_has(pools, m->chunk))
+		return m->length <= INLINE_SIZE ? (const char *)body : NULL;
+	if (!pool_has(pools, m->chunk) || !pool_fits(
+	    &pools->pool[chunk_pool(m->chunk)], m->offset, m->length))
 		return NULL;
-	pool = &pools->pool[chunk_pool(m->chunk)];
-	if (m->offset > pool->chunk_size ||
-	    m->length > pool->chunk_size - m->offset)
-		return NULL;
-	return pool->data + (uint64_t)chunk_index(m->chunk) *
-	    pool->chunk_size + m->offset;
+	return pool_read(pools, m->chunk, m->offset);
 }
 
 static int read_one(struct zcp_tap *tap, struct tapped *t, zcp_msg *msg)
 {
+	uint64_t body[INLINE_SIZE / 8];
 	enum slot_found found_slot;
 	struct message m;
 	const char *data;
@@ -186,12 +183,12 @@ static int read_one(struct zcp_tap *tap, struct tapped *t, zcp_msg *msg)
 
 	if (!t->founded)
 		return 0;
-	found_slot = ring_get(t->ring, t->mask, t->at, &m);
+	found_slot = ring_get(t->ring, t->mask, t->at, &m, body);
 	if (found_slot == SLOT_EMPTY)
 		return 0;
 	if (found_slot == SLOT_OVERTAKEN)
 		return passed(tap, t, msg);
-	if ((data = payload(tap, &m)) == NULL) {
+	if ((data = payload(tap, &m, body)) == NULL) {
 		msg->data = NULL;
 		msg->lost = 1;
 		t->at++;

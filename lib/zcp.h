@@ -228,6 +228,9 @@ typedef struct zcp_sub_options {
 	uint32_t publishers;	/* that may be followed at once; 0: 16 */
 	int lossy;		/* ZCP_LOSSY: never makes a publisher wait */
 	int from_end;		/* 1: do not ask for the history offered */
+	int64_t merge;		/* ns; more than 0: messages of several
+				   publishers in the order of their stamps,
+				   waiting so long for one that is silent */
 } zcp_sub_options;
 
 /*
@@ -268,29 +271,86 @@ typedef struct zcp_msg {
  * Returns 1 message; 0 nothing waits; -ZCP_E_LAPPED when messages were lost
  * (msg->lost says how many; the next call goes on); -ZCP_E_HOLDS when the
  * number of chunks agreed on is held (nothing was taken); -ZCP_E_DAMAGED when
- * a publisher wrote nonsense (the message is skipped and counted lost).
- * Several publishers: each in its order, fair between them.  Never blocks.
+ * a publisher wrote nonsense (the message is skipped and counted lost);
+ * -ZCP_E_ENDED when the daemon has ended the subscription.
+ * Several publishers: each in its order, fair between them, or merged by time
+ * where the options say so.  Never blocks, never allocates but to follow a
+ * new publisher.  One thread at a time per subscription.
  */
 ZCP_API int zcp_take(zcp_sub *sub, zcp_msg *msg)
     ZCP_RESULT __attribute__((nonnull));
 
-/* zcp_release - give a taken message back; msg->data becomes NULL. */
+/*
+ * zcp_take_batch - up to `count` messages with one call.
+ * Returns how many of msgs[] were filled in, each to be released; 0 or an
+ * error as zcp_take() when there was none.  A loss behind the last message is
+ * told by the next call.
+ */
+ZCP_API int zcp_take_batch(zcp_sub *sub, zcp_msg *msgs, size_t count)
+    ZCP_RESULT __attribute__((nonnull));
+
+/* zcp_release - give a taken message back; msg->data becomes NULL.  By the
+ * thread that uses the subscription, in any order. */
 ZCP_API void zcp_release(zcp_sub *sub, zcp_msg *msg) __attribute__((nonnull));
+ZCP_API void zcp_release_batch(zcp_sub *sub, zcp_msg *msgs, size_t count)
+    __attribute__((nonnull));
 
 /*
  * zcp_wait - sleep until zcp_take() has something, or the set of publishers
- * changed.  Returns 1, 0 when time ran out, -ZCP_E_INTR.
+ * changed.  Spins first, for as long as that has paid.  Returns 1, 0 when
+ * time ran out, -ZCP_E_INTR.  The subscription's thread.
  */
 ZCP_API int zcp_wait(zcp_sub *sub, int64_t timeout)
     ZCP_RESULT __attribute__((nonnull));
 
 /*
- * zcp_wait_any - the same for several subscriptions of one bus: sleeps until
- * one of them has something.  Returns as zcp_wait(); -ZCP_E_ARG for none, or
- * for subscriptions of several buses.
+ * zcp_sub_fd - a descriptor for poll(2) and its kin.
+ * Readable when zcp_take() may have something: then take until it returns 0,
+ * which arms it anew; do not read it.  The library's: it ends with the
+ * subscription.  A helper thread feeds it.  Returns the descriptor;
+ * -ZCP_E_BUSY (the subscription is in a set), -ZCP_E_SYS.  The subscription's
+ * thread.
  */
-ZCP_API int zcp_wait_any(zcp_sub *const *subs, size_t count, int64_t timeout)
+ZCP_API int zcp_sub_fd(zcp_sub *sub) ZCP_RESULT __attribute__((nonnull));
+
+/* ---- waiting for several ------------------------------------------------- */
+
+/* Subscriptions of one bus that one thread waits for together. */
+typedef struct zcp_waitset zcp_waitset;
+
+/*
+ * zcp_waitset_open - an empty set.  Returns 0 and a set that the caller ends
+ * with zcp_waitset_close() before the bus; -ZCP_E_SYS (out of memory).
+ * zcp_waitset_close - the subscriptions stay as they are.  *set becomes NULL;
+ * NULL is allowed.
+ */
+ZCP_API int zcp_waitset_open(zcp *bus, zcp_waitset **set)
     ZCP_RESULT __attribute__((nonnull));
+ZCP_API void zcp_waitset_close(zcp_waitset **set) __attribute__((nonnull));
+
+/*
+ * zcp_waitset_add, zcp_waitset_remove - a subscription is in one set at most;
+ * zcp_unsubscribe() takes it out.  Return 0; -ZCP_E_ARG (another bus's; not in
+ * this set), -ZCP_E_BUSY (in a set already), -ZCP_E_SYS (out of memory).
+ */
+ZCP_API int zcp_waitset_add(zcp_waitset *set, zcp_sub *sub)
+    ZCP_RESULT __attribute__((nonnull));
+ZCP_API int zcp_waitset_remove(zcp_waitset *set, zcp_sub *sub)
+    ZCP_RESULT __attribute__((nonnull));
+
+/*
+ * zcp_waitset_wait - sleep until one of them has something.
+ * Returns how many of ready[], at most `most`, were filled in, another one
+ * first at each call; 0 when time ran out; -ZCP_E_INTR; -ZCP_E_ARG (an empty
+ * set, or most is 0).
+ */
+ZCP_API int zcp_waitset_wait(zcp_waitset *set, zcp_sub **ready, size_t most,
+    int64_t timeout) ZCP_RESULT __attribute__((nonnull));
+
+/* zcp_waitset_fd - as zcp_sub_fd(), for all of them: readable while one may
+ * have something.  It ends with the set. */
+ZCP_API int zcp_waitset_fd(zcp_waitset *set) ZCP_RESULT
+    __attribute__((nonnull));
 
 typedef struct zcp_sub_info {
 	uint32_t publishers;	/* followed now, ended ones not yet read included */

@@ -1,0 +1,71 @@
+/*
+ * subscriber.h - a subscription's private side: its feeds, whose turn it is,
+ * and what it has yet to tell.
+ */
+#ifndef ZCP_SUBSCRIBER_H
+#define ZCP_SUBSCRIBER_H
+
+#include "feed.h"
+#include "readers.h"
+
+struct zcp_sub {
+	/* what every take looks at */
+	struct zcp *bus;
+	struct feed *current;		/* whose turn it is, while turn > 0 */
+	uint32_t turn;			/* messages it still has; 0: look around */
+	uint32_t idle;			/* vain looks, for the next look for ends */
+	struct subscription *self;
+	struct hold_budget budget;
+	zcp_sub_info info;
+
+	struct place *place;
+	char *topic;
+	uint32_t port, serial;
+	uint32_t cursors, depth;
+	bool lossy, from_end, pattern;
+	uint64_t merge;			/* ns; 0: publishers by turns */
+	struct bell *topic_bell;	/* NULL for a pattern */
+
+	struct link_list links;
+	struct feed *feed;		/* by cursor index */
+	bool *used;			/* is feed[i] open? */
+	uint32_t *order;		/* indices of open feeds */
+	uint32_t count;
+	uint32_t next;			/* of order[] */
+	uint32_t pending;		/* feeds whose publisher is not ready */
+	uint64_t untold;		/* lost, to be reported by the next take */
+	uint64_t spin;
+	struct zcp_waitset *set;	/* it belongs to, or NULL */
+};
+
+static inline struct feed *sub_feed(const struct zcp_sub *sub, uint32_t k)
+{
+	return &sub->feed[sub->order[k]];
+}
+
+/* ---- subscriber.c ---------------------------------------------------------- */
+
+/* Brings the feeds in line with the links that the daemon lists for us. */
+int sub_refresh(struct zcp_sub *sub);
+
+/* Lets feeds go that are read to the end of an ended ring. */
+void sub_look_for_ends(struct zcp_sub *sub);
+
+/* ---- merge.c ----------------------------------------------------------------- */
+
+/*
+ * The feed whose message is the next by time; NULL when nothing waits, or
+ * when a publisher that has nothing may still be earlier: then *due is when
+ * that has been waited for long enough (CLOCK_MONOTONIC; else UINT64_MAX).
+ */
+struct feed *merge_next(struct zcp_sub *sub, uint64_t *due);
+
+/* ---- waitset.c --------------------------------------------------------------- */
+
+/* A take found nothing: the set's descriptor, if it has one, says so again. */
+void waitset_drained(struct zcp_waitset *set);
+
+/* The subscription ends: its set forgets it, or ends with it. */
+void waitset_forget(struct zcp_sub *sub);
+
+#endif
