@@ -3,6 +3,11 @@
 #include "publisher.h"
 #include "spin.h"
 
+enum {
+	APART = 8,		/* pauses between two looks at the cursors */
+	PATIENCE = 1000000,	/* ns; then one free slot is enough */
+};
+
 struct waiting {
 	struct zcp_pub *pub;
 	wait_for *ready;
@@ -41,11 +46,12 @@ int pub_wait(struct zcp_pub *pub, uint64_t want, wait_for *ready,
 	struct waiting w = { pub, ready };
 	struct bell *bells[1 + MAX_POOLS];
 	unsigned count = bells_of(pub, bells);
-	uint64_t left;
+	uint64_t left, began;
 	int rc = 0;
 
 	if (ready(pub) || spin_ready(pub, ready, deadline))
 		return 0;
+	began = clock_ns();
 	news_store(&pub->ring->waits, ++pub->waits);
 	want_store(pub->ring, WANT_SET | want);
 	while (rc == 0 && !ready(pub)) {
@@ -61,13 +67,42 @@ int pub_wait(struct zcp_pub *pub, uint64_t want, wait_for *ready,
 			readers_bury(pub);
 	}
 	want_store(pub->ring, 0);
+	spin_learn(&pub->spin, began);
 	return rc;
 }
 
-static bool reader_moved(struct zcp_pub *pub)
+/*
+ * An eighth of the ring at once: a wake-up costs more than a message, each
+ * look at a cursor takes its line from the reader, and each move of the tail
+ * that of the tail.
+ */
+static uint64_t worthwhile(const struct zcp_pub *pub)
 {
+	return pub->tail + pub->slots / 8;
+}
+
+static bool moved_enough(struct zcp_pub *pub)
+{
+	for (int i = 0; i < APART; i++)
+		cpu_relax();
 	/* What goes wrong is for the caller to find. */
+	return readers_refresh(pub) < 0 || reclaimable(pub) >= worthwhile(pub);
+}
+
+static bool moved(struct zcp_pub *pub)
+{
 	return readers_refresh(pub) < 0 || reclaimable(pub) > pub->tail;
+}
+
+/* For an eighth of the ring while that comes soon, else for any slot. */
+static int wait_for_readers(struct zcp_pub *pub, uint64_t deadline)
+{
+	uint64_t soon = deadline_after(PATIENCE);
+	int rc = pub_wait(pub, worthwhile(pub), moved_enough,
+	    soon < deadline ? soon : deadline);
+
+	return rc == -ZCP_E_TIMEOUT ?
+	    pub_wait(pub, worthwhile(pub), moved, deadline) : rc;
 }
 
 int pub_room(struct zcp_pub *pub, int64_t timeout)
@@ -86,11 +121,7 @@ int pub_room(struct zcp_pub *pub, int64_t timeout)
 			    pub->slots);
 		if (deadline == 0)
 			deadline = deadline_after(timeout);
-		/* An eighth of the ring at once: a wake-up costs more than a
-		 * message. */
-		rc = pub_wait(pub, pub->tail + pub->slots / 8, reader_moved,
-		    deadline);
-		if (rc < 0)
+		if ((rc = wait_for_readers(pub, deadline)) < 0)
 			return rc == -ZCP_E_TIMEOUT ? error_set(ZCP_E_TIMEOUT,
 			    "timed out: a reliable reader leaves no room in "
 			    "the ring of %u messages", pub->slots) : rc;

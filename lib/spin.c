@@ -21,8 +21,8 @@ static bool single_processor(void)
 	return n == 1;
 }
 
-bool spin_until(uint64_t *budget, uint64_t deadline, bool (*ready)(void *),
-    void *arg)
+bool spin_until(const uint64_t *budget, uint64_t deadline,
+    bool (*ready)(void *), void *arg)
 {
 	uint64_t end;
 
@@ -33,14 +33,20 @@ bool spin_until(uint64_t *budget, uint64_t deadline, bool (*ready)(void *),
 		end = deadline;
 	do {
 		for (int i = 0; i < LOOKS; i++) {
-			if (ready(arg)) {
-				*budget = *budget * 2 > MOST ? MOST :
-				    *budget * 2;
+			if (ready(arg))
 				return true;
-			}
 			cpu_relax();
 		}
 	} while (clock_ns() < end);
-	*budget = *budget / 2 < LEAST ? LEAST : *budget / 2;
 	return false;
+}
+
+void spin_learn(uint64_t *budget, uint64_t began)
+{
+	uint64_t waited = clock_ns() - began;
+
+	if (waited < MOST)
+		*budget = waited * 2 > MOST ? MOST : waited * 2;
+	else
+		*budget = *budget / 2 < LEAST ? LEAST : *budget / 2;
 }

@@ -8,11 +8,17 @@
 #define SPIN_START UINT64_C(20000)	/* ns */
 
 /*
- * Spins until ready(arg), for at most *budget ns, which grows when it paid
- * and shrinks when it did not.  Never on a single processor, where the other
- * side could not run meanwhile.  True: ready.
+ * Spins until ready(arg), for at most *budget ns.  Never on a single
+ * processor, where the other side could not run meanwhile.  True: ready.
  */
-bool spin_until(uint64_t *budget, uint64_t deadline, bool (*ready)(void *),
-    void *arg);
+bool spin_until(const uint64_t *budget, uint64_t deadline,
+    bool (*ready)(void *), void *arg);
+
+/*
+ * A wait that began at `began` and slept is over: had it been spun through,
+ * would that have been cheap?  Then the next one is (competitive spinning:
+ * Karlin, Li, Manasse and Owicki, SOSP 1991); else the budget shrinks.
+ */
+void spin_learn(uint64_t *budget, uint64_t began);
 
 #endif

@@ -247,7 +247,7 @@ int zcp_tap_wait(zcp_tap *tap, int64_t timeout)
 {
 	struct domain *d = &tap->bus->d;
 	struct bell *all = domain_bell(d, BELL_DOMAIN);
-	uint64_t deadline = deadline_after(timeout), left;
+	uint64_t deadline = deadline_after(timeout), left, began;
 	int rc;
 
 	if ((rc = bus_check(tap->bus)) < 0 || (rc = look(tap)) < 0)
@@ -255,6 +255,7 @@ int zcp_tap_wait(zcp_tap *tap, int64_t timeout)
 	if (something(tap) || (timeout != 0 &&
 	    spin_until(&tap->spin, deadline, something, tap)))
 		return 1;
+	began = clock_ns();
 	while (!something(tap)) {
 		if ((left = deadline_left(deadline, BELL_RECHECK)) == 0)
 			return 0;
@@ -263,6 +264,7 @@ int zcp_tap_wait(zcp_tap *tap, int64_t timeout)
 		    d->waitv, something, tap)) < 0)
 			return rc;
 	}
+	spin_learn(&tap->spin, began);
 	return 1;
 }
 

@@ -92,7 +92,7 @@ static bool ready_now(void *arg)
 
 int several_wait(const struct several *s, uint64_t *spin, int64_t timeout)
 {
-	uint64_t deadline = deadline_after(timeout), due, left;
+	uint64_t deadline = deadline_after(timeout), due, left, began;
 	struct domain *d = &s->sub[0]->bus->d;
 	struct bell *bells[BELLS_MAX], *news;
 	unsigned n;
@@ -101,11 +101,14 @@ int several_wait(const struct several *s, uint64_t *spin, int64_t timeout)
 	if (ready_now((void *)s) || (timeout != 0 &&
 	    spin_until(spin, deadline, ready_now, (void *)s)))
 		return 1;
+	began = clock_ns();
 	n = several_bells(s, bells, BELLS_MAX - 1, &news);
 	for (;;) {
 		due = deadline;
-		if (several_ready(s, &due))
+		if (several_ready(s, &due)) {
+			spin_learn(spin, began);
 			return 1;
+		}
 		if ((left = deadline_left(due, BELL_RECHECK)) > 0 &&
 		    (rc = bell_sleep(bells, n, news, left, d->symmetric,
 		    d->waitv, ready_now, (void *)s)) < 0)
