@@ -258,6 +258,7 @@ enum port_state {
 	PORT_CLOSED,	/* its owner ended it; it drains */
 	PORT_DEAD,	/* its owner died; it drains */
 };
+#define RETAIN_FOR_EVER UINT64_MAX
 enum port_flag { PORT_RELIABLE = 1, PORT_DEMOTED = 2 };
 
 struct port {
@@ -267,7 +268,9 @@ struct port {
 	uint64_t nonce;
 	uint64_t incarnation;	/* of its participant */
 	uint64_t drained_at;	/* daemon: when it was first seen drained, ns */
-	uint64_t reserved0[3];
+	uint64_t ended_at;	/* CLOCK_MONOTONIC ns */
+	uint64_t retain;	/* publisher: ns for which its history stays then */
+	uint64_t reserved0;
 	alignas(CACHE_LINE) shared_u32 state;
 	shared_u32 serial;
 	uint32_t kind;

@@ -19,6 +19,9 @@ static int check_options(const zcp_pub_options *o, uint32_t *slots)
 	if (*slots < MIN_RING || *slots > MAX_RING || (*slots & (*slots - 1)))
 		return error_set(ZCP_E_ARG, "a ring has %d to %d slots, a power "
 		    "of two, not %u", MIN_RING, MAX_RING, *slots);
+	if (o->retain != 0 && o->history == 0)
+		return error_set(ZCP_E_ARG, "a history of 0 messages cannot be "
+		    "retained");
 	if (o->history > *slots / 2)
 		return error_set(ZCP_E_ARG, "a history of %u is more than half "
 		    "of a ring of %u slots", o->history, *slots);
@@ -63,15 +66,16 @@ static void ring_prepare(struct zcp_pub *pub)
 	pub->ring = ring;
 }
 
-static int pub_register(struct zcp_pub *pub)
+static int pub_register(struct zcp_pub *pub, int64_t retain)
 {
 	struct domain *d = &pub->bus->d;
 	char what[TOPIC_NAME + 128];
 	int rc;
 
 	snprintf(what, sizeof(what), "PUBLISHER:%s:slots=%" PRIu32
-	    ":history=%" PRIu32 ":reliable=%d", pub->topic, pub->slots,
-	    pub->history, !pub->lossy);
+	    ":history=%" PRIu32 ":retain=%" PRIu64 ":reliable=%d", pub->topic,
+	    pub->slots, pub->history, retain < 0 ? RETAIN_FOR_EVER :
+	    (uint64_t)retain, !pub->lossy);
 	if ((rc = port_register(pub->bus, what, pub->place)) < 0)
 		return rc;
 	pub->port = (uint32_t)rc;
@@ -139,7 +143,7 @@ int zcp_offer(zcp *bus, const char *topic, const zcp_pub_options *options,
 	    (rc = place_get(bus, ring_bytes(slots), &pub->place)) < 0)
 		goto fail;
 	ring_prepare(pub);
-	if ((rc = pub_register(pub)) < 0) {
+	if ((rc = pub_register(pub, options->retain)) < 0) {
 		/* Unanswered it may be registered: then its place stays taken. */
 		if (rc == -ZCP_E_REFUSED)
 			place_put(bus, pub->place);

@@ -108,36 +108,72 @@ static void sub_free(struct zcp_sub *sub)
 	free(sub);
 }
 
+static struct zcp_sub *sub_new(struct zcp *bus, const char *name, bool pattern)
+{
+	struct zcp_sub *sub = calloc(1, sizeof(*sub));
+
+	if (sub == NULL) {
+		error_set(ZCP_E_SYS, "out of memory");
+		return NULL;
+	}
+	sub->bus = bus;
+	sub->topic = strdup(name);
+	sub->pattern = pattern;
+	sub->links.generation = UINT64_MAX;
+	return sub;
+}
+
+/* One try; *needed: how many publishers it would have to follow, or 0. */
+static int sub_open(struct zcp_sub *sub, const zcp_sub_options *options,
+    uint32_t *needed)
+{
+	struct zcp *bus = sub->bus;
+	const char *hint;
+	int rc;
+
+	if ((rc = check_options(options, sub)) < 0 ||
+	    (rc = sub_allocate(sub)) < 0 ||
+	    (rc = domain_map_read(&bus->d)) < 0 ||
+	    (rc = place_get(bus, subscription_bytes(sub->cursors,
+	    sub->budget.most), &sub->place)) < 0)
+		return rc;
+	subscription_prepare(sub);
+	if ((rc = sub_register(sub)) == 0)
+		return 0;
+	/* Unanswered it may be registered: then its place stays taken. */
+	if (rc == -ZCP_E_REFUSED)
+		place_put(bus, sub->place);
+	if (rc == -ZCP_E_REFUSED && options->publishers == 0 &&
+	    (hint = strstr(zcp_errmsg(), "cursors=")) != NULL)
+		*needed = (uint32_t)strtoul(hint + strlen("cursors="), NULL, 10);
+	return rc;
+}
+
 int zcp_subscribe(zcp *bus, const char *topic,
     const zcp_sub_options *options, zcp_sub **out)
 {
-	const zcp_sub_options none = { 0 };
+	zcp_sub_options o = options ? *options : (zcp_sub_options){ 0 };
 	struct zcp_sub *sub;
 	char name[TOPIC_NAME];
+	uint32_t needed;
+	bool pattern;
 	int rc;
 
 	*out = NULL;
 	if ((rc = bus_check(bus)) < 0 || (rc = topic_parse(topic, name)) < 0)
 		return rc;
-	if ((sub = calloc(1, sizeof(*sub))) == NULL)
-		return error_set(ZCP_E_SYS, "out of memory");
-	sub->bus = bus;
-	sub->topic = strdup(name);
-	sub->pattern = rc == 1;
-	if ((rc = check_options(options ? options : &none, sub)) < 0 ||
-	    (rc = sub_allocate(sub)) < 0 ||
-	    (rc = domain_map_read(&bus->d)) < 0 ||
-	    (rc = place_get(bus, subscription_bytes(sub->cursors, sub->budget.most),
-	    &sub->place)) < 0)
-		goto fail;
-	subscription_prepare(sub);
-	if ((rc = sub_register(sub)) < 0) {
-		/* Unanswered it may be registered: then its place stays taken. */
-		if (rc == -ZCP_E_REFUSED)
-			place_put(bus, sub->place);
-		goto fail;
-	}
-	sub->links.generation = UINT64_MAX;
+	pattern = rc == 1;
+	do {
+		needed = 0;
+		if ((sub = sub_new(bus, name, pattern)) == NULL)
+			return -ZCP_E_SYS;
+		if ((rc = sub_open(sub, &o, &needed)) < 0)
+			sub_free(sub);
+		/* More are there than usual: with room for as many to come. */
+		o.publishers = needed > 0x8000 ? needed : needed * 2;
+	} while (needed > 0);
+	if (rc < 0)
+		return error_in(rc, "cannot subscribe to %s", name);
 	fact_publish32(&sub->self->opened, SUBSCRIPTION_OPEN);
 	if ((rc = sub_refresh(sub)) < 0) {
 		zcp_unsubscribe(&sub);
@@ -145,9 +181,6 @@ int zcp_subscribe(zcp *bus, const char *topic,
 	}
 	*out = sub;
 	return 0;
-fail:
-	sub_free(sub);
-	return error_in(rc, "cannot subscribe to %s", name);
 }
 
 /* ---- following the directory --------------------------------------------------- */

@@ -114,6 +114,9 @@ typedef struct zcp_pub_options {
 	uint32_t history;	/* last messages kept for late joiners */
 	int lossy;		/* ZCP_LOSSY: never waits for a reader */
 	enum zcp_stamp stamp;
+	int64_t retain;		/* ns for which the history stays after the
+				   publisher's end, or death; less than 0: as
+				   long as the domain */
 } zcp_pub_options;
 
 /*
@@ -225,7 +228,8 @@ typedef struct zcp_sub_options {
 	uint32_t depth;		/* messages kept for a lossy reader; 0: what the
 				   ring allows */
 	uint32_t holds;		/* chunks that may be held at once; 0: 64 */
-	uint32_t publishers;	/* that may be followed at once; 0: 16 */
+	uint32_t publishers;	/* that may be followed at once; 0: 16, or as
+				   many as are there */
 	int lossy;		/* ZCP_LOSSY: never makes a publisher wait */
 	int from_end;		/* 1: do not ask for the history offered */
 	int64_t merge;		/* ns; more than 0: messages of several

@@ -102,19 +102,44 @@ static int files_left(char *name, size_t size)
 	return n;
 }
 
-void bus_stop(void)
+void bus_end_daemon(void)
 {
-	char command[128], name[256] = "";
-	int status, left;
+	int status;
 
 	kill(daemon_pid, SIGTERM);
 	ck_assert_int_eq(waitpid(daemon_pid, &status, 0), daemon_pid);
 	ck_assert_msg(WIFEXITED(status) && WEXITSTATUS(status) == 0,
 	    "the daemon ended with %#x", status);
-	left = files_left(name, sizeof(name));
+}
+
+static void remove_runtime_dir(void)
+{
+	char command[128];
+
 	snprintf(command, sizeof(command), "rm -rf %s", runtime_dir);
 	ck_assert_int_eq(system(command), 0);
+}
+
+void bus_stop(void)
+{
+	char name[256] = "";
+	int left;
+
+	bus_end_daemon();
+	remove_runtime_dir();
+	left = files_left(name, sizeof(name));
 	ck_assert_msg(left == 0, "%d files left, /dev/shm/%s", left, name);
+}
+
+void bus_stop_leaving_history(void)
+{
+	char name[256];
+
+	bus_end_daemon();
+	remove_runtime_dir();
+	ck_assert_int_gt(files_left(name, sizeof(name)), 0);
+	domain_remove(geteuid(), bus_domain);
+	ck_assert_int_eq(files_left(name, sizeof(name)), 0);
 }
 
 void must(int rc)

@@ -2,7 +2,7 @@
 #ifndef T_BUS_H
 #define T_BUS_H
 
-#include <check.h>
+#include "run.h"
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -24,6 +24,10 @@ pid_t bus_start(const struct settings *s);
 pid_t bus_restart(const struct settings *s);
 /* Ends it, and checks that nothing is left in /dev/shm. */
 void bus_stop(void);
+/* Ends it, and removes the segments that it must have left for history. */
+void bus_stop_leaving_history(void);
+/* SIGTERM; its segments stay if something in them must. */
+void bus_end_daemon(void);
 /* kill -9 */
 void bus_kill(void);
 

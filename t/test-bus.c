@@ -6,75 +6,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "bus.h"
-
-/* Every test runs in each: 0 as on a new kernel, 1 symmetric fences, 2 no
- * futex_waitv. */
-enum { MODES = 3 };
-
-static zcp *bus;
-
-static void start(int mode)
-{
-	struct settings s = bus_settings();
-
-	s.symmetric = mode == 1;
-	s.no_waitv = mode == 2;
-	bus_start(&s);
-	bus = bus_open("test");
-}
-
-static void stop(void)
-{
-	zcp_close(&bus);
-	all_chunks_come_back();
-	bus_stop();
-}
-
-static zcp_pub *offer(uint32_t slots, uint32_t history)
-{
-	zcp_pub_options o = { .slots = slots, .history = history };
-	zcp_pub *pub;
-
-	must(zcp_offer(bus, "t", &o, &pub));
-	return pub;
-}
-
-static zcp_sub *subscribe(int lossy)
-{
-	zcp_sub_options o = { .lossy = lossy };
-	zcp_sub *sub;
-
-	must(zcp_subscribe(bus, "t", &o, &sub));
-	return sub;
-}
-
-static void send_number(zcp_pub *pub, uint64_t n, size_t size)
-{
-	char message[4096] = { 0 };
-
-	memcpy(message, &n, sizeof(n));
-	must(zcp_send(pub, message, size, 0, PATIENCE));
-}
-
-static uint64_t number(const zcp_msg *msg)
-{
-	uint64_t n;
-
-	ck_assert_uint_ge(msg->size, sizeof(n));
-	memcpy(&n, msg->data, sizeof(n));
-	return n;
-}
-
-static void expect(zcp_sub *sub, uint64_t n)
-{
-	zcp_msg msg;
-
-	must(take_wait(sub, &msg));
-	ck_assert_uint_eq(number(&msg), n);
-	zcp_release(sub, &msg);
-	ck_assert_ptr_null(msg.data);
-}
+#include "scene.h"
 
 /* ---- messages ------------------------------------------------------------------- */
 
@@ -1057,53 +989,45 @@ END_TEST
 
 int main(void)
 {
-	Suite *suite = suite_create("bus");
 	TCase *t = tcase_create("bus");
-	SRunner *runner = srunner_create(suite);
-	int failed;
 
 	tcase_set_timeout(t, 120);
-#define IN_EACH_MODE(test) tcase_add_loop_test(t, test, 0, MODES)
-	IN_EACH_MODE(messages_of_every_size_arrive_as_they_were_sent);
-	IN_EACH_MODE(a_reader_that_was_first_misses_nothing_of_a_long_stream);
-	IN_EACH_MODE(several_messages_of_one_chunk_are_one_unit_of_memory);
-	IN_EACH_MODE(
+	in_each_mode(t, messages_of_every_size_arrive_as_they_were_sent);
+	in_each_mode(t, a_reader_that_was_first_misses_nothing_of_a_long_stream);
+	in_each_mode(t, several_messages_of_one_chunk_are_one_unit_of_memory);
+	in_each_mode(t,
 	    more_parts_than_the_ring_has_slots_go_out_as_readers_make_room);
-	IN_EACH_MODE(the_rest_of_a_chunk_may_be_discarded);
-	IN_EACH_MODE(a_sleeping_reader_is_woken_by_each_message);
-	IN_EACH_MODE(a_publisher_sleeps_until_its_reader_makes_room);
-	IN_EACH_MODE(a_timeout_is_kept_and_named);
-	IN_EACH_MODE(a_reader_that_leaves_lets_the_publisher_go_on);
-	IN_EACH_MODE(a_publisher_can_wait_for_its_audience);
-	IN_EACH_MODE(lapped_reader_is_told_how_many_it_lost);
-	IN_EACH_MODE(what_a_lossy_reader_holds_is_not_overwritten);
-	IN_EACH_MODE(lossy_readers_leave_half_of_every_pool_alone);
-	IN_EACH_MODE(the_smallest_class_that_fits_is_taken_then_the_next);
-	IN_EACH_MODE(an_oversize_loan_names_its_size_and_the_largest_pool);
-	IN_EACH_MODE(a_chunk_is_published_once_and_by_its_own_publisher);
-	IN_EACH_MODE(loans_end_with_their_publisher);
-	IN_EACH_MODE(one_hold_more_than_agreed_is_an_error_that_names_it);
-	IN_EACH_MODE(what_is_held_at_the_end_of_its_publisher_stays_readable);
-	IN_EACH_MODE(a_starving_publisher_takes_what_an_idle_one_keeps);
-	IN_EACH_MODE(
+	in_each_mode(t, the_rest_of_a_chunk_may_be_discarded);
+	in_each_mode(t, a_sleeping_reader_is_woken_by_each_message);
+	in_each_mode(t, a_publisher_sleeps_until_its_reader_makes_room);
+	in_each_mode(t, a_timeout_is_kept_and_named);
+	in_each_mode(t, a_reader_that_leaves_lets_the_publisher_go_on);
+	in_each_mode(t, a_publisher_can_wait_for_its_audience);
+	in_each_mode(t, lapped_reader_is_told_how_many_it_lost);
+	in_each_mode(t, what_a_lossy_reader_holds_is_not_overwritten);
+	in_each_mode(t, lossy_readers_leave_half_of_every_pool_alone);
+	in_each_mode(t, the_smallest_class_that_fits_is_taken_then_the_next);
+	in_each_mode(t, an_oversize_loan_names_its_size_and_the_largest_pool);
+	in_each_mode(t, a_chunk_is_published_once_and_by_its_own_publisher);
+	in_each_mode(t, loans_end_with_their_publisher);
+	in_each_mode(t, one_hold_more_than_agreed_is_an_error_that_names_it);
+	in_each_mode(t, what_is_held_at_the_end_of_its_publisher_stays_readable);
+	in_each_mode(t, a_starving_publisher_takes_what_an_idle_one_keeps);
+	in_each_mode(t,
 	    a_late_reader_gets_the_history_offered_and_then_what_comes);
-	IN_EACH_MODE(a_reader_may_decline_the_history);
-	IN_EACH_MODE(
+	in_each_mode(t, a_reader_may_decline_the_history);
+	in_each_mode(t,
 	    what_a_reliable_reader_has_not_read_outlives_its_publisher);
-	IN_EACH_MODE(unseen_messages_are_counted);
-	IN_EACH_MODE(several_publishers_are_read_each_in_its_order);
-	IN_EACH_MODE(a_pattern_follows_present_and_future_topics);
-	IN_EACH_MODE(ports_can_come_and_go_many_times_over);
+	in_each_mode(t, unseen_messages_are_counted);
+	in_each_mode(t, several_publishers_are_read_each_in_its_order);
+	in_each_mode(t, a_pattern_follows_present_and_future_topics);
+	in_each_mode(t, ports_can_come_and_go_many_times_over);
 	tcase_add_test(t, a_limit_that_is_reached_is_named);
 	tcase_add_test(t, port_serials_that_wrap_pass_by_those_in_use);
 	tcase_add_test(t, a_forked_child_may_not_use_its_parents_handles);
 	tcase_add_test(t, bad_arguments_are_refused_with_their_fault);
-	IN_EACH_MODE(a_tap_sees_without_being_seen);
-	IN_EACH_MODE(a_tap_follows_publishers_that_come_later_from_their_start);
-	IN_EACH_MODE(one_publisher_and_many_readers_at_full_speed);
-	suite_add_tcase(suite, t);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	in_each_mode(t, a_tap_sees_without_being_seen);
+	in_each_mode(t, a_tap_follows_publishers_that_come_later_from_their_start);
+	in_each_mode(t, one_publisher_and_many_readers_at_full_speed);
+	return run_tests("bus", t);
 }

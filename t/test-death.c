@@ -489,10 +489,7 @@ END_TEST
 
 int main(void)
 {
-	Suite *suite = suite_create("death");
 	TCase *t = tcase_create("death");
-	SRunner *runner = srunner_create(suite);
-	int failed;
 
 	tcase_set_timeout(t, 60);
 	tcase_add_test(t, dead_publishers_loans_return_to_their_pool);
@@ -511,9 +508,5 @@ int main(void)
 	tcase_add_test(t,
 	    the_daemon_survives_a_member_that_truncates_its_file);
 	tcase_add_test(t, a_request_that_is_repeated_is_answered_as_before);
-	suite_add_tcase(suite, t);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	return run_tests("death", t);
 }

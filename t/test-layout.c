@@ -1,5 +1,4 @@
 /* Words, names, sets: what needs no second process. */
-#include <check.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,6 +8,7 @@
 #include "pool.h"
 #include "readers.h"
 #include "ring.h"
+#include "run.h"
 #include "topic.h"
 #include "zcp.h"
 
@@ -492,10 +492,7 @@ END_TEST
 
 int main(void)
 {
-	Suite *suite = suite_create("layout");
 	TCase *t = tcase_create("layout");
-	SRunner *runner = srunner_create(suite);
-	int failed;
 
 	tcase_set_timeout(t, 120);
 	tcase_add_test(t, a_word_gives_back_state_serial_and_number);
@@ -525,9 +522,5 @@ int main(void)
 	    a_hint_for_a_chunk_that_is_not_free_gives_nothing_away);
 	tcase_add_test(t, a_chunk_is_freed_only_from_the_word_that_was_judged);
 	tcase_add_test(t, a_chunk_is_never_loaned_twice);
-	suite_add_tcase(suite, t);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	return run_tests("layout", t);
 }

@@ -1,5 +1,4 @@
 /* Shared files: what is opened, and what is refused with which reason. */
-#include <check.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,6 +7,7 @@
 #include <unistd.h>
 
 #include "atomics.h"
+#include "run.h"
 #include "segment.h"
 #include "zcp.h"
 
@@ -198,10 +198,7 @@ END_TEST
 
 int main(void)
 {
-	Suite *suite = suite_create("segment");
 	TCase *t = tcase_create("segment");
-	SRunner *runner = srunner_create(suite);
-	int failed;
 
 	tcase_add_checked_fixture(t, set_up, tear_down);
 	tcase_add_test(t, what_was_made_ready_can_be_opened);
@@ -217,9 +214,5 @@ int main(void)
 	tcase_add_test(t, a_link_is_not_followed);
 	tcase_add_test(t, a_fifo_neither_opens_nor_blocks);
 	tcase_add_test(t, only_what_is_committed_counts_as_committed);
-	suite_add_tcase(suite, t);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	return run_tests("segment", t);
 }

@@ -138,17 +138,40 @@ static void tell(struct routed *r, uint32_t publisher)
 	bell_announce(domain_bell(&r->d, BELL_DOMAIN));
 }
 
+/* Do they meet?  A publisher that ended does while its history is kept. */
+static bool meet(const struct routed *r, uint32_t publisher,
+    uint32_t subscriber)
+{
+	return is(r, subscriber, PORT_SUBSCRIBER, PORT_OPEN) &&
+	    (is(r, publisher, PORT_PUBLISHER, PORT_OPEN) ||
+	    retained(r, publisher)) && ports_match(r, publisher, subscriber);
+}
+
+/* The client reads the number behind "cursors=". */
+static int enough_cursors(const struct routed *r, uint32_t subscriber)
+{
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < r->d.m->max_ports; i++)
+		n += meet(r, i, subscriber);
+	return n <= port_of(r, subscriber)->slots ? 0 :
+	    error_set(ZCP_E_REFUSED, "%u publishers are there, those that "
+	    "ended and left their history included, and the subscription "
+	    "follows %u at most (zcp_sub_options.publishers; cursors=%u)", n,
+	    port_of(r, subscriber)->slots, n);
+}
+
 int match_port(struct routed *r, uint32_t port)
 {
 	bool publishes = port_of(r, port)->kind == PORT_PUBLISHER;
 	int rc;
 
+	if (!publishes && (rc = enough_cursors(r, port)) < 0)
+		return rc;
 	for (uint32_t i = 0; i < r->d.m->max_ports; i++) {
 		uint32_t p = publishes ? port : i, s = publishes ? i : port;
 
-		if (!is(r, p, PORT_PUBLISHER, PORT_OPEN) ||
-		    !is(r, s, PORT_SUBSCRIBER, PORT_OPEN) ||
-		    !ports_match(r, p, s))
+		if (!meet(r, p, s))
 			continue;
 		if ((rc = link_ports(r, p, s)) < 0) {
 			unmatch_port(r, port);
@@ -231,6 +254,32 @@ uint32_t match_clinging(struct routed *r, uint32_t port)
 			    fact_load32(&sub->opened) == SUBSCRIPTION_OPEN;
 	}
 	return n;
+}
+
+bool match_part(struct routed *r, uint32_t port)
+{
+	uint32_t serial = fact_load32(&port_of(r, port)->serial);
+	uint64_t e = fact_load(&port_of(r, port)->links);
+
+	for (uint32_t i = extent_count(e); i-- > 0;) {
+		uint64_t link = fact_load(&r->d.links[extent_first(e) + i]);
+		uint32_t s = link_port(link);
+		const struct subscription *sub;
+		uint64_t at;
+
+		if (s >= r->d.m->max_ports ||
+		    (sub = subscription_of(r, s)) == NULL ||
+		    link_cursor(link) >= port_of(r, s)->slots)
+			continue;
+		at = cursor_load(subscription_cursor(sub,
+		    port_of(r, s)->history, link_cursor(link)));
+		if (word_serial(at) == serial &&
+		    word_state(at) == CURSOR_LET_GO) {
+			link_remove(r, port, s);
+			link_remove(r, s, port);
+		}
+	}
+	return extent_count(fact_load(&port_of(r, port)->links)) > 0;
 }
 
 /* ---- repair ------------------------------------------------------------------------- */

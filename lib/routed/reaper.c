@@ -131,6 +131,8 @@ void heartbeats(struct routed *r)
 
 	r->last_tick = now;
 	ports_closed_unheard(r);
+	if (retain_expired(r))
+		drain_soon(r);
 	/* A daemon that slept with everybody else has no say in who is late. */
 	if (!on_time)
 		return;
@@ -142,7 +144,7 @@ void heartbeats(struct routed *r)
 
 /* ---- draining ------------------------------------------------------------------------- */
 
-static struct ring *ring_of(struct routed *r, const struct port *p)
+struct ring *port_ring(const struct routed *r, const struct port *p)
 {
 	struct peer *peer = r->watch[p->participant].peer;
 	struct ring *ring;
@@ -166,7 +168,7 @@ static bool advance_tail(struct routed *r, uint32_t index, bool past_lossy,
 {
 	struct port *p = &r->d.ports[index];
 	bool live = fact_load32(&p->state) == PORT_OPEN;
-	struct ring *ring = ring_of(r, p);
+	struct ring *ring = port_ring(r, p);
 	struct reader_set readers = { 0 };
 	struct limits l;
 	uint64_t word, head, limit;
@@ -178,7 +180,8 @@ static bool advance_tail(struct routed *r, uint32_t index, bool past_lossy,
 	head = news_load(&ring->head);
 	view = (struct ring_view){ .serial = fact_load32(&p->serial),
 	    .tail = number_widen(head, word_number(word)),
-	    .history = live ? p->history : 0, .slots = p->slots };
+	    .history = live ? p->history : r->keep[index],
+	    .slots = p->slots };
 	/* A live owner's head may lag, which only makes us hesitate. */
 	view.head = live ? head : ring_end(ring, p->slots - 1, view.tail, head);
 	if (number_diff(view.head, view.tail) < 0)
@@ -196,12 +199,13 @@ static bool advance_tail(struct routed *r, uint32_t index, bool past_lossy,
 	return true;
 }
 
+enum drained { DRAINED, DRAINING, RETAINED };
+
 /*
- * A ring that has ended: true while it must stay.  Once nobody is waited for,
- * those who may lose messages, and those who have yet to see the end, have
- * DRAIN_GRACE left.
+ * A ring that has ended.  Once nobody is waited for, those who may lose
+ * messages, and those who have yet to see the end, have DRAIN_GRACE left.
  */
-static bool drain_ring(struct routed *r, uint32_t index)
+static enum drained drain_ring(struct routed *r, uint32_t index)
 {
 	struct port *p = &r->d.ports[index];
 	uint64_t now = clock_ns();
@@ -209,16 +213,19 @@ static bool drain_ring(struct routed *r, uint32_t index)
 	struct progress at;
 
 	if (!advance_tail(r, index, late, &at))
-		return false;
+		return DRAINED;
 	if (at.promised != at.end) {
 		p->drained_at = 0;
-		return true;
+		return match_part(r, index) || r->keep[index] == 0 ?
+		    DRAINING : RETAINED;
 	}
 	if (p->drained_at == 0)
 		p->drained_at = now;
-	return !late && (at.tail != at.end || match_clinging(r, index) > 0);
+	return !late && (at.tail != at.end || match_clinging(r, index) > 0) ?
+	    DRAINING : DRAINED;
 }
 
+/* True while it has to be looked at again. */
 static bool drain_port(struct routed *r, uint32_t index)
 {
 	struct port *p = &r->d.ports[index];
@@ -235,7 +242,15 @@ static bool drain_port(struct routed *r, uint32_t index)
 		port_forget(r, index);
 		return false;
 	}
-	if (drain_ring(r, index) || serial_named(r, fact_load32(&p->serial)))
+	switch (drain_ring(r, index)) {
+	case RETAINED:
+		return false;		/* the tick sees when its time is over */
+	case DRAINING:
+		return true;
+	case DRAINED:
+		break;
+	}
+	if (serial_named(r, fact_load32(&p->serial)))
 		return true;
 	port_forget(r, index);
 	return false;
@@ -270,6 +285,7 @@ bool drain(struct routed *r)
 {
 	bool left = false;
 
+	retain_plan(r);
 	/* First the readers that no longer count, then the rings they kept. */
 	for (uint32_t i = 0; i < r->d.m->max_ports; i++)
 		if (r->d.ports[i].kind == PORT_SUBSCRIBER)
@@ -288,12 +304,8 @@ bool drain(struct routed *r)
 			left |= drain_port(r, i);
 	for (uint32_t i = 0; i < r->d.m->max_participants; i++)
 		if (fact_load32(&r->d.participants[i].state) ==
-		    PARTICIPANT_ENDED) {
-			if (owns_ports(r, i))
-				left = true;
-			else
-				participant_forget(r, i);
-		}
+		    PARTICIPANT_ENDED && !owns_ports(r, i))
+			participant_forget(r, i);
 	return left;
 }
 
@@ -333,6 +345,7 @@ void sweep_all(struct routed *r)
 		drain_soon(r);
 		return;
 	}
+	retain_plan(r);
 	/* Ended rings keep nothing for readers that may lose it. */
 	for (uint32_t i = 0; i < r->d.m->max_ports; i++)
 		if (fact_load32(&r->d.ports[i].state) != PORT_FREE &&

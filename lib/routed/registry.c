@@ -104,7 +104,8 @@ static int find_slot(struct routed *r, uint64_t nonce, pid_t pid,
 			vacant = (int)i;
 	}
 	return vacant >= 0 ? vacant : error_set(ZCP_E_REFUSED, "all %u "
-	    "participants are in use (zcp-routed --max-participants)",
+	    "participants are in use, those that ended and left history or "
+	    "unread messages included (zcp-routed --max-participants)",
 	    r->d.m->max_participants);
 }
 
@@ -275,7 +276,8 @@ int port_add(struct routed *r, const struct registration *want)
 	p = &r->d.ports[index];
 	p->nonce = want->nonce;
 	p->incarnation = r->d.participants[want->participant].incarnation;
-	p->drained_at = 0;
+	p->drained_at = p->ended_at = 0;
+	p->retain = want->retain;
 	p->kind = want->kind;
 	p->participant = want->participant;
 	p->topic = (uint32_t)topic;
@@ -313,6 +315,7 @@ void port_end(struct routed *r, uint32_t index, bool died)
 	    peer_ring(peer, p->offset, p->slots)) != NULL &&
 	    fact_load32(&ring->closed))
 		died = false;
+	p->ended_at = clock_ns();
 	fact_publish32(&p->state, died ? PORT_DEAD : PORT_CLOSED);
 	count_publishers(r);
 	generation_bump(r, index);
@@ -394,10 +397,14 @@ static int rebuild_topics(struct routed *r)
 			    "of port %u makes no sense", r->d.name, i);
 		topic_count(r, p, 1);
 		p->drained_at = 0;
-		/* A daemon killed before it counted this one. */
-		if (p->registration > fact_load(&r->d.m->registrations))
-			fact_publish(&r->d.m->registrations, p->registration);
 	}
+	/* A daemon was killed before it counted, and answered, this one: its
+	 * owner asks again. */
+	for (uint32_t i = 0; i < r->d.m->max_ports && rc == 0; i++)
+		if (fact_load32(&r->d.ports[i].state) != PORT_FREE &&
+		    r->d.ports[i].registration >
+		    fact_load(&r->d.m->registrations))
+			port_forget(r, i);
 	for (uint32_t i = 0; i < r->d.m->max_topics && rc == 0; i++)
 		if (fact_load32(&r->d.topics[i].state) != TOPIC_FREE)
 			topic_put(r, i);

@@ -53,6 +53,9 @@ struct routed {
 	struct watch *watch;		/* by participant slot */
 	struct topic_name *topics;	/* by full name */
 	uint8_t *link_used;		/* which entries of the links table */
+	uint32_t *keep;			/* by port: messages retained after its end */
+	uint32_t *ended;		/* retain_plan()'s: ports */
+	uint64_t *budget;		/* retain_plan()'s: by topic */
 	uint64_t *serials_named;	/* bitmap, while serials wrap */
 	struct event_base *base;
 	struct event *socket, *tick, *drain;
@@ -99,7 +102,7 @@ struct registration {
 	bool pattern;
 	enum port_kind kind;
 	uint32_t participant, slots, history, depth, flags;
-	uint64_t offset, nonce;
+	uint64_t offset, nonce, retain;
 };
 
 int registry_rebuild(struct routed *r);
@@ -139,11 +142,30 @@ uint32_t match_clinging(struct routed *r, uint32_t port);
 /* Does a subscription still show holds? */
 bool holds_shown(struct routed *r, uint32_t port);
 
+/* The links of an ended publisher's readers that have let it go; true while
+ * others are left. */
+bool match_part(struct routed *r, uint32_t port);
+
+/* ---- retain.c ------------------------------------------------------------ */
+
+int retain_open(struct routed *r);
+void retain_close(struct routed *r);
+/* Has this publisher ended, and its history's time not? */
+bool retained(const struct routed *r, uint32_t port);
+/* Decides how much of each ended ring is kept: r->keep[]. */
+void retain_plan(struct routed *r);
+/* Is a ring's time over since then? */
+bool retain_expired(const struct routed *r);
+/* Before the registry is built: is there history worth an adoption? */
+bool retain_pending(const struct routed *r);
+
 /* ---- reaper.c ------------------------------------------------------------ */
 
 int watch_add(struct routed *r, uint32_t slot);
 void watch_remove(struct routed *r, uint32_t slot);
 void reap(struct routed *r, uint32_t slot);	/* if it is dead */
+/* A publisher's ring; NULL when it is not there (any more, or yet). */
+struct ring *port_ring(const struct routed *r, const struct port *p);
 void heartbeats(struct routed *r);
 /* Drains what has ended, and sweeps; true while something is left. */
 bool drain(struct routed *r);

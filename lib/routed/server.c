@@ -150,7 +150,8 @@ static int damaged(struct routed *r, int rc)
 	    r->settings.domain);
 }
 
-/* Nothing there: create.  Nobody lives: nothing worth keeping.  Else adopt. */
+/* Nothing there: create.  Nobody lives and no history is retained: nothing
+ * worth keeping.  Else adopt. */
 static int find_domain(struct routed *r, bool *adopt)
 {
 	int rc;
@@ -169,7 +170,7 @@ static int find_domain(struct routed *r, bool *adopt)
 			domain_detach(&r->d);
 			return rc == -ZCP_E_REFUSED ? rc : damaged(r, rc);
 		}
-		*adopt = rc == 0 && somebody_lives(r);
+		*adopt = rc == 0 && (somebody_lives(r) || retain_pending(r));
 		if (*adopt)
 			return 0;
 		domain_detach(&r->d);
@@ -235,6 +236,8 @@ static int set_up(struct routed *r)
 	r->watch = calloc(r->d.m->max_participants, sizeof(*r->watch));
 	if (r->watch == NULL)
 		return error_set(ZCP_E_SYS, "out of memory");
+	if ((rc = retain_open(r)) < 0)
+		return rc;
 	for (uint32_t i = 0; i < r->d.m->max_participants; i++)
 		r->watch[i].pidfd = -1;
 	fact_publish32(&r->d.m->daemon_pid, (uint32_t)getpid());
@@ -436,8 +439,8 @@ static void leave(struct routed *r)
 	if (!keep)
 		domain_remove(r->d.uid, r->d.name);
 	else
-		log_info("segments of domain %s stay for its participants",
-		    r->d.name);
+		log_info("segments of domain %s stay for its participants, "
+		    "or for the history they left", r->d.name);
 }
 
 static void tear_down(struct routed *r)
@@ -456,6 +459,7 @@ static void tear_down(struct routed *r)
 	free_event(r->drain);
 	free(r->watch);
 	free(r->link_used);
+	retain_close(r);
 	free(r->serials_named);
 	if (r->fd >= 0)
 		close(r->fd);

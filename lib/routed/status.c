@@ -154,9 +154,11 @@ static void say_port(struct routed *r, struct text *t, uint32_t i)
 
 		if (ring != NULL)
 			say(t, " slots=%u history=%u messages=%" PRIu64
-			    " bytes=%" PRIu64 " unseen=%" PRIu64, p->slots,
+			    " bytes=%" PRIu64 " unseen=%" PRIu64
+			    " retained=%u", p->slots,
 			    p->history, news_load(&ring->head),
-			    news_load(&ring->bytes), news_load(&ring->unseen));
+			    news_load(&ring->bytes), news_load(&ring->unseen),
+			    state == PORT_OPEN ? 0 : r->keep[i]);
 	} else if (peer != NULL) {
 		const struct subscription *s = peer_subscription(peer,
 		    p->offset, p->slots, p->history);

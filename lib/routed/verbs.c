@@ -306,7 +306,8 @@ static int do_publisher(struct routed *r, struct request *q)
 	if ((rc = read_topic(q, &want)) < 0 ||
 	    (rc = read_reliable(q, &want)) < 0 ||
 	    (rc = number32(q, "slots", MAX_RING, 1024, &want.slots)) < 0 ||
-	    (rc = number32(q, "history", MAX_RING, 0, &want.history)) < 0)
+	    (rc = number32(q, "history", MAX_RING, 0, &want.history)) < 0 ||
+	    (rc = number(q, "retain", 10, UINT64_MAX, 0, &want.retain)) < 0)
 		return rc;
 	if (want.pattern)
 		return error_set(ZCP_E_ARG, "a pattern cannot be published on");

@@ -1,0 +1,668 @@
+/* What readers are promised beyond the plain stream: history that outlives
+ * its publishers, batches, order by time, waiting for several. */
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "scene.h"
+
+/* ---- retained history --------------------------------------------------------- */
+
+static zcp_pub *offer_retained(uint32_t history, int64_t retain)
+{
+	zcp_pub_options o = { .slots = 64, .history = history,
+	    .retain = retain };
+	zcp_pub *pub;
+
+	must(zcp_offer(bus, "t", &o, &pub));
+	return pub;
+}
+
+/* A publisher that sends these numbers and ends. */
+static void leave_behind(uint32_t history, int64_t retain, uint64_t from,
+    uint64_t to)
+{
+	zcp_pub *pub = offer_retained(history, retain);
+
+	for (; from < to; from++)
+		send_number(pub, from, from % 2 ? 8 : 100);
+	zcp_stop_offer(&pub);
+}
+
+static bool nothing_drains(void *arg)
+{
+	(void)arg;
+	return status_number("draining") == 0;
+}
+
+/* A test that leaves history has to wait for its end, or no chunk returns. */
+static void stop_when_expired(void)
+{
+	eventually(nothing_drains, NULL, "the history to expire");
+	stop();
+}
+
+enum { SHORT = 300 * NS_PER_MS };
+
+START_TEST(who_comes_after_the_end_reads_the_retained_history)
+{
+	zcp_sub_info info;
+	zcp_sub *sub;
+
+	start(_i);
+	leave_behind(5, SHORT, 0, 12);
+	sub = subscribe(ZCP_RELIABLE);
+	for (uint64_t n = 7; n < 12; n++)
+		expect(sub, n);
+	must(zcp_sub_status(sub, &info));
+	ck_assert_uint_eq(info.seen, 1);
+	ck_assert_uint_eq(info.publishers, 0);
+	ck_assert_uint_eq(info.lost, 0);
+	zcp_unsubscribe(&sub);
+	/* It is there for the next one, too. */
+	sub = subscribe(ZCP_RELIABLE);
+	expect(sub, 7);
+	zcp_unsubscribe(&sub);
+	stop_when_expired();
+}
+END_TEST
+
+START_TEST(without_retention_history_ends_with_its_publisher)
+{
+	zcp_sub *sub;
+	zcp_msg msg;
+
+	start(_i);
+	leave_behind(5, 0, 0, 12);
+	eventually(nothing_drains, NULL, "the ring to go");
+	sub = subscribe(ZCP_RELIABLE);
+	ck_assert_int_eq(zcp_take(sub, &msg), 0);
+	zcp_unsubscribe(&sub);
+	stop();
+}
+END_TEST
+
+START_TEST(a_topic_keeps_the_last_n_of_all_its_closed_publishers)
+{
+	uint64_t seen[4];
+	zcp_sub *sub;
+
+	start(_i);
+	leave_behind(4, SHORT, 0, 3);
+	leave_behind(4, SHORT, 3, 6);
+	leave_behind(4, SHORT, 6, 9);
+	sub = subscribe(ZCP_RELIABLE);
+	for (int i = 0; i < 4; i++) {
+		zcp_msg msg;
+
+		must(take_wait(sub, &msg));
+		seen[i] = number(&msg);
+		zcp_release(sub, &msg);
+	}
+	/* Publishers are read by turns, each in its order. */
+	for (int i = 0; i < 4; i++)
+		ck_assert_uint_ge(seen[i], 5);
+	zcp_unsubscribe(&sub);
+	stop_when_expired();
+}
+END_TEST
+
+START_TEST(more_ended_publishers_than_usual_are_all_followed)
+{
+	enum { ENDED = 40 };
+	uint64_t sum = 0;
+	zcp_sub_info info;
+	zcp_sub *sub;
+
+	start(_i);
+	for (uint64_t n = 0; n < ENDED; n++)
+		leave_behind(32, 20 * NS_PER_S, n, n + 1);
+	sub = subscribe(ZCP_RELIABLE);
+	for (int i = 0; i < 32; i++) {
+		zcp_msg msg;
+
+		must(take_wait(sub, &msg));
+		sum += number(&msg);
+		zcp_release(sub, &msg);
+	}
+	/* Forty messages in all, of which the topic keeps the last 32. */
+	ck_assert_uint_eq(sum, (8 + 39) * 32 / 2);
+	must(zcp_sub_status(sub, &info));
+	ck_assert_uint_eq(info.publishers, 0);
+	zcp_unsubscribe(&sub);
+	zcp_close(&bus);
+	bus_stop_leaving_history();
+}
+END_TEST
+
+START_TEST(retained_history_survives_daemons)
+{
+	struct settings s = bus_settings();
+	zcp_sub *sub;
+
+	s.symmetric = _i == 1;
+	s.no_waitv = _i == 2;
+	start(_i);
+	leave_behind(3, 20 * NS_PER_S, 0, 5);
+	bus_kill();
+	bus_restart(&s);
+	sub = subscribe(ZCP_RELIABLE);
+	expect(sub, 2);
+	zcp_unsubscribe(&sub);
+	/* Nobody is left: only the history keeps the segments. */
+	zcp_close(&bus);
+	bus_end_daemon();
+	bus_restart(&s);
+	bus = bus_open("again");
+	sub = subscribe(ZCP_RELIABLE);
+	for (uint64_t n = 2; n < 5; n++)
+		expect(sub, n);
+	zcp_unsubscribe(&sub);
+	zcp_close(&bus);
+	bus_stop_leaving_history();
+}
+END_TEST
+
+static void leave_and_die(void *arg)
+{
+	zcp_pub *pub;
+
+	(void)arg;
+	bus = bus_open("victim");
+	pub = offer_retained(3, 400 * NS_PER_MS);
+	for (uint64_t n = 0; n < 6; n++)
+		send_number(pub, n, 64);
+	kill(getpid(), SIGKILL);
+}
+
+static bool one_death(void *arg)
+{
+	(void)arg;
+	return status_number("deaths") == 1;
+}
+
+START_TEST(history_of_a_dead_publisher_stays_and_its_death_is_told)
+{
+	zcp_sub_info info;
+	zcp_sub *sub;
+	pid_t pid;
+
+	start(_i);
+	pid = in_process(leave_and_die, NULL);
+	eventually(one_death, NULL, "the death to be seen");
+	sub = subscribe(ZCP_RELIABLE);
+	for (uint64_t n = 3; n < 6; n++)
+		expect(sub, n);
+	must(zcp_sub_status(sub, &info));
+	ck_assert_uint_eq(info.died, 1);
+	ck_assert_ptr_nonnull(strstr(info.died_name, "victim"));
+	zcp_unsubscribe(&sub);
+	kill_process(pid);
+	stop_when_expired();
+}
+END_TEST
+
+/* ---- batches -------------------------------------------------------------------- */
+
+START_TEST(a_batch_takes_what_there_is_in_order)
+{
+	zcp_msg msg[8];
+	zcp_sub *sub;
+	zcp_pub *pub;
+
+	start(_i);
+	sub = subscribe(ZCP_RELIABLE);
+	pub = offer(16, 0);
+	ck_assert_int_eq(zcp_take_batch(sub, msg, 8), 0);
+	for (uint64_t n = 0; n < 11; n++)
+		send_number(pub, n, n % 2 ? 8 : 100);
+	ck_assert_int_eq(zcp_take_batch(sub, msg, 8), 8);
+	for (uint64_t n = 0; n < 8; n++)
+		ck_assert_uint_eq(number(&msg[n]), n);
+	zcp_release_batch(sub, msg, 8);
+	ck_assert_int_eq(zcp_take_batch(sub, msg, 8), 3);
+	ck_assert_uint_eq(number(&msg[2]), 10);
+	zcp_release_batch(sub, msg, 3);
+	zcp_stop_offer(&pub);
+	zcp_unsubscribe(&sub);
+	stop();
+}
+END_TEST
+
+/* A second publisher's messages come first, then the first one's loss. */
+START_TEST(a_loss_behind_a_batch_is_told_by_the_next_call)
+{
+	zcp_sub_options o = { .lossy = ZCP_LOSSY };
+	zcp_pub *early, *late;
+	uint64_t lost = 0, got = 0;
+	zcp_msg msg[64];
+	zcp_sub_info info;
+	zcp_sub *sub;
+	int rc;
+
+	start(_i);
+	must(zcp_subscribe(bus, "t", &o, &sub));
+	early = offer(8, 0);
+	late = offer(64, 0);
+	ck_assert_int_eq(zcp_take_batch(sub, msg, 64), 0);
+	for (uint64_t n = 0; n < 40; n++)
+		send_number(early, n, 8);
+	for (uint64_t n = 0; n < 3; n++)
+		send_number(late, n, 8);
+	while ((rc = zcp_take_batch(sub, msg, 64)) != 0) {
+		if (rc == -ZCP_E_LAPPED) {
+			lost += msg[0].lost;
+			continue;
+		}
+		must(rc);
+		got += (uint64_t)rc;
+		zcp_release_batch(sub, msg, (size_t)rc);
+	}
+	ck_assert_uint_gt(lost, 0);
+	ck_assert_uint_eq(got + lost, 43);
+	must(zcp_sub_status(sub, &info));
+	ck_assert_uint_eq(info.lost, lost);
+	zcp_stop_offer(&early);
+	zcp_stop_offer(&late);
+	zcp_unsubscribe(&sub);
+	stop();
+}
+END_TEST
+
+/* ---- order by time ---------------------------------------------------------------- */
+
+static zcp_pub *offer_stamped(void)
+{
+	zcp_pub_options o = { .slots = 64, .stamp = ZCP_STAMP_EVERY };
+	zcp_pub *pub;
+
+	must(zcp_offer(bus, "t", &o, &pub));
+	return pub;
+}
+
+START_TEST(merged_publishers_are_read_in_the_order_of_their_stamps)
+{
+	zcp_sub_options o = { .merge = 20 * NS_PER_S };
+	zcp_pub *pub[3];
+	zcp_sub *sub;
+
+	start(_i);
+	must(zcp_subscribe(bus, "t", &o, &sub));
+	for (int i = 0; i < 3; i++)
+		pub[i] = offer_stamped();
+	for (uint64_t n = 0; n < 30; n++)
+		send_number(pub[n * 7 % 3], n, n % 2 ? 8 : 100);
+	for (int i = 0; i < 3; i++)
+		zcp_stop_offer(&pub[i]);
+	for (uint64_t n = 0; n < 30; n++)
+		expect(sub, n);
+	zcp_unsubscribe(&sub);
+	stop();
+}
+END_TEST
+
+START_TEST(a_silent_publisher_delays_a_merge_for_no_longer_than_asked)
+{
+	enum { WAIT = 50 * NS_PER_MS };
+	zcp_sub_options o = { .merge = WAIT };
+	zcp_pub *silent, *speaking;
+	zcp_sub *sub;
+	zcp_msg msg;
+	uint64_t sent;
+
+	start(_i);
+	must(zcp_subscribe(bus, "t", &o, &sub));
+	silent = offer_stamped();
+	speaking = offer_stamped();
+	sent = clock_ns();
+	send_number(speaking, 1, 8);
+	ck_assert_int_eq(zcp_take(sub, &msg), 0);
+	expect(sub, 1);
+	ck_assert_uint_ge(clock_ns() - sent, WAIT);
+	/* With something to compare there is nothing to wait for. */
+	send_number(speaking, 2, 8);
+	send_number(silent, 3, 8);
+	ck_assert_int_eq(zcp_take(sub, &msg), 1);
+	ck_assert_uint_eq(number(&msg), 2);
+	zcp_release(sub, &msg);
+	expect(sub, 3);
+	zcp_stop_offer(&silent);
+	zcp_stop_offer(&speaking);
+	zcp_unsubscribe(&sub);
+	stop();
+}
+END_TEST
+
+/* ---- waiting for several ------------------------------------------------------------ */
+
+enum { TOPICS = 5 };
+
+struct several_topics {
+	zcp_waitset *set;
+	zcp_sub *sub[TOPICS];
+	zcp_pub *pub[TOPICS];
+};
+
+static void open_several(struct several_topics *s)
+{
+	char topic[16];
+
+	must(zcp_waitset_open(bus, &s->set));
+	for (int i = 0; i < TOPICS; i++) {
+		snprintf(topic, sizeof(topic), "several/%d", i);
+		must(zcp_subscribe(bus, topic, NULL, &s->sub[i]));
+		must(zcp_waitset_add(s->set, s->sub[i]));
+		must(zcp_offer(bus, topic, NULL, &s->pub[i]));
+	}
+	/* The news that publishers came has to be taken first. */
+	for (int i = 0; i < TOPICS; i++) {
+		zcp_msg msg;
+
+		ck_assert_int_eq(zcp_take(s->sub[i], &msg), 0);
+	}
+}
+
+static void close_several(struct several_topics *s)
+{
+	for (int i = 0; i < TOPICS; i++) {
+		zcp_stop_offer(&s->pub[i]);
+		zcp_unsubscribe(&s->sub[i]);
+	}
+	zcp_waitset_close(&s->set);
+}
+
+START_TEST(a_waitset_names_those_that_have_something)
+{
+	struct several_topics s;
+	zcp_sub *ready[TOPICS];
+
+	start(_i);
+	open_several(&s);
+	ck_assert_int_eq(zcp_waitset_wait(s.set, ready, TOPICS, 0), 0);
+	send_number(s.pub[3], 33, 8);
+	ck_assert_int_eq(zcp_waitset_wait(s.set, ready, TOPICS, PATIENCE), 1);
+	ck_assert_ptr_eq(ready[0], s.sub[3]);
+	send_number(s.pub[1], 11, 8);
+	ck_assert_int_eq(zcp_waitset_wait(s.set, ready, TOPICS, PATIENCE), 2);
+	expect(s.sub[3], 33);
+	expect(s.sub[1], 11);
+	ck_assert_int_eq(zcp_waitset_wait(s.set, ready, TOPICS, 0), 0);
+	close_several(&s);
+	stop();
+}
+END_TEST
+
+START_TEST(few_places_starve_nobody_in_a_waitset)
+{
+	bool named[TOPICS] = { false };
+	struct several_topics s;
+
+	start(_i);
+	open_several(&s);
+	for (int i = 0; i < TOPICS; i++)
+		send_number(s.pub[i], 1, 8);
+	for (int i = 0; i < TOPICS; i++) {
+		zcp_sub *ready;
+
+		ck_assert_int_eq(zcp_waitset_wait(s.set, &ready, 1, 0), 1);
+		for (int k = 0; k < TOPICS; k++)
+			named[k] |= ready == s.sub[k];
+	}
+	for (int i = 0; i < TOPICS; i++)
+		ck_assert(named[i]);
+	close_several(&s);
+	stop();
+}
+END_TEST
+
+static void *send_in_turn(void *arg)
+{
+	struct several_topics *s = arg;
+
+	for (uint64_t n = 0; n < 200; n++)
+		send_number(s->pub[n % TOPICS], n, 8);
+	return NULL;
+}
+
+START_TEST(a_sleeping_waitset_is_woken_by_each_of_its_topics)
+{
+	struct several_topics s;
+	pthread_t sender;
+
+	start(_i);
+	open_several(&s);
+	ck_assert_int_eq(pthread_create(&sender, NULL, send_in_turn, &s), 0);
+	for (int got = 0; got < 200;) {
+		zcp_sub *ready[TOPICS];
+		int n = zcp_waitset_wait(s.set, ready, TOPICS, PATIENCE);
+
+		ck_assert_int_gt(n, 0);
+		for (int i = 0; i < n; i++) {
+			zcp_msg msg;
+
+			while (zcp_take(ready[i], &msg) == 1) {
+				zcp_release(ready[i], &msg);
+				got++;
+			}
+		}
+	}
+	pthread_join(sender, NULL);
+	close_several(&s);
+	stop();
+}
+END_TEST
+
+START_TEST(a_waitset_refuses_what_it_cannot_wait_for)
+{
+	zcp_waitset *set, *other;
+	zcp *second;
+	zcp_sub *sub, *ready;
+
+	start(0);
+	second = bus_open("second");
+	must(zcp_waitset_open(bus, &set));
+	must(zcp_waitset_open(second, &other));
+	ck_assert_int_eq(zcp_waitset_wait(set, &ready, 1, 0), -ZCP_E_ARG);
+	sub = subscribe(ZCP_RELIABLE);
+	ck_assert_int_eq(zcp_waitset_add(other, sub), -ZCP_E_ARG);
+	must(zcp_waitset_add(set, sub));
+	ck_assert_int_eq(zcp_waitset_add(set, sub), -ZCP_E_BUSY);
+	ck_assert_int_eq(zcp_sub_fd(sub), -ZCP_E_BUSY);
+	ck_assert_int_eq(zcp_waitset_wait(set, &ready, 0, 0), -ZCP_E_ARG);
+	must(zcp_waitset_remove(set, sub));
+	ck_assert_int_eq(zcp_waitset_remove(set, sub), -ZCP_E_ARG);
+	must(zcp_waitset_add(set, sub));
+	zcp_unsubscribe(&sub);
+	ck_assert_int_eq(zcp_waitset_wait(set, &ready, 1, 0), -ZCP_E_ARG);
+	zcp_waitset_close(&set);
+	zcp_waitset_close(&other);
+	zcp_close(&second);
+	stop();
+}
+END_TEST
+
+/* ---- descriptors ---------------------------------------------------------------------- */
+
+static bool readable(int fd, int timeout_ms)
+{
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+
+	return poll(&p, 1, timeout_ms) == 1;
+}
+
+static void take_all_there_is(zcp_sub *sub, uint64_t *next)
+{
+	zcp_msg msg;
+	int rc;
+
+	while ((rc = zcp_take(sub, &msg)) == 1) {
+		ck_assert_uint_eq(number(&msg), (*next)++);
+		zcp_release(sub, &msg);
+	}
+	must(rc);
+}
+
+/* What changed in the directory is news, too: drain until it is quiet. */
+static void drain_descriptor(zcp_sub *sub, int fd, uint64_t *next)
+{
+	do
+		take_all_there_is(sub, next);
+	while (readable(fd, 0));
+}
+
+struct slow_sender {
+	zcp_pub *pub;
+	int go[2];			/* a byte asks for a message */
+};
+
+static void *send_on_demand(void *arg)
+{
+	struct slow_sender *s = arg;
+	uint64_t n = 0;
+	char byte;
+
+	while (read(s->go[0], &byte, 1) == 1)
+		send_number(s->pub, n++, 8);
+	return NULL;
+}
+
+START_TEST(a_descriptor_is_readable_exactly_while_there_is_something)
+{
+	struct slow_sender s;
+	uint64_t next = 0;
+	pthread_t thread;
+	zcp_sub *sub;
+	int fd;
+
+	start(_i);
+	sub = subscribe(ZCP_RELIABLE);
+	s.pub = offer(64, 0);
+	fd = zcp_sub_fd(sub);
+	must(fd);
+	ck_assert_int_eq(zcp_sub_fd(sub), fd);
+	drain_descriptor(sub, fd, &next);
+	ck_assert_int_eq(pipe(s.go), 0);
+	ck_assert_int_eq(pthread_create(&thread, NULL, send_on_demand, &s), 0);
+	for (uint64_t n = 0; n < 300; n++) {
+		ck_assert_int_eq(write(s.go[1], "", 1), 1);
+		while (next <= n) {
+			ck_assert(readable(fd, 10000));
+			take_all_there_is(sub, &next);
+		}
+	}
+	close(s.go[1]);
+	pthread_join(thread, NULL);
+	drain_descriptor(sub, fd, &next);
+	/* Untaken it stays readable. */
+	send_number(s.pub, next, 8);
+	ck_assert(readable(fd, 10000));
+	ck_assert(readable(fd, 0));
+	drain_descriptor(sub, fd, &next);
+	ck_assert_uint_eq(next, 301);
+	close(s.go[0]);
+	zcp_stop_offer(&s.pub);
+	/* The end of a publisher is something, too. */
+	ck_assert(readable(fd, 10000));
+	zcp_unsubscribe(&sub);
+	stop();
+}
+END_TEST
+
+START_TEST(one_descriptor_serves_a_set_that_changes)
+{
+	struct several_topics s;
+	zcp_sub *late;
+	zcp_pub *pub;
+	zcp_msg msg;
+	int fd;
+
+	start(_i);
+	open_several(&s);
+	fd = zcp_waitset_fd(s.set);
+	must(fd);
+	/* It sleeps by now for what the set was; then the set changes. */
+	for (int i = 0; i < TOPICS; i++)
+		ck_assert_int_eq(zcp_take(s.sub[i], &msg), 0);
+	must(zcp_subscribe(bus, "late", NULL, &late));
+	must(zcp_waitset_add(s.set, late));
+	must(zcp_offer(bus, "late", NULL, &pub));
+	ck_assert_int_eq(zcp_take(late, &msg), 0);
+	send_number(pub, 7, 8);
+	ck_assert(readable(fd, 10000));
+	expect(late, 7);
+	zcp_unsubscribe(&late);
+	zcp_stop_offer(&pub);
+	for (int i = 0; i < TOPICS; i++) {
+		while (readable(fd, 0))
+			for (int k = 0; k < TOPICS; k++)
+				ck_assert_int_eq(zcp_take(s.sub[k], &msg), 0);
+		send_number(s.pub[i], (uint64_t)i, 8);
+		ck_assert(readable(fd, 10000));
+		expect(s.sub[i], (uint64_t)i);
+	}
+	close_several(&s);
+	stop();
+}
+END_TEST
+
+START_TEST(a_merged_subscription_has_a_descriptor_that_knows_the_time)
+{
+	zcp_sub_options o = { .merge = 30 * NS_PER_MS };
+	zcp_pub *silent, *speaking;
+	uint64_t next = 0;
+	zcp_sub *sub;
+	zcp_msg msg;
+	int fd;
+
+	start(_i);
+	must(zcp_subscribe(bus, "t", &o, &sub));
+	silent = offer_stamped();
+	speaking = offer_stamped();
+	fd = zcp_sub_fd(sub);
+	must(fd);
+	drain_descriptor(sub, fd, &next);
+	send_number(speaking, 0, 8);
+	/* At first only to say that it is held back, then for good. */
+	while (zcp_take(sub, &msg) == 0)
+		ck_assert(readable(fd, 10000));
+	ck_assert_uint_eq(number(&msg), 0);
+	zcp_release(sub, &msg);
+	zcp_stop_offer(&silent);
+	zcp_stop_offer(&speaking);
+	zcp_unsubscribe(&sub);
+	stop();
+}
+END_TEST
+
+int main(void)
+{
+	TCase *t = tcase_create("readers");
+
+	tcase_set_timeout(t, 120);
+	in_each_mode(t, who_comes_after_the_end_reads_the_retained_history);
+	in_each_mode(t, without_retention_history_ends_with_its_publisher);
+	in_each_mode(t, a_topic_keeps_the_last_n_of_all_its_closed_publishers);
+	in_each_mode(t, more_ended_publishers_than_usual_are_all_followed);
+	in_each_mode(t, retained_history_survives_daemons);
+	in_each_mode(t,
+	    history_of_a_dead_publisher_stays_and_its_death_is_told);
+	in_each_mode(t, a_batch_takes_what_there_is_in_order);
+	in_each_mode(t, a_loss_behind_a_batch_is_told_by_the_next_call);
+	in_each_mode(t,
+	    merged_publishers_are_read_in_the_order_of_their_stamps);
+	in_each_mode(t,
+	    a_silent_publisher_delays_a_merge_for_no_longer_than_asked);
+	in_each_mode(t, a_waitset_names_those_that_have_something);
+	in_each_mode(t, few_places_starve_nobody_in_a_waitset);
+	in_each_mode(t, a_sleeping_waitset_is_woken_by_each_of_its_topics);
+	tcase_add_test(t, a_waitset_refuses_what_it_cannot_wait_for);
+	in_each_mode(t,
+	    a_descriptor_is_readable_exactly_while_there_is_something);
+	in_each_mode(t, one_descriptor_serves_a_set_that_changes);
+	in_each_mode(t,
+	    a_merged_subscription_has_a_descriptor_that_knows_the_time);
+	return run_tests("readers", t);
+}
