@@ -188,6 +188,14 @@ static void check_output(void)
 	_exit(CLI_ERROR);
 }
 
+void cli_optional(int argc, const char **argv, const char *option,
+    const char *full)
+{
+	for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++)
+		if (strcmp(argv[i], option) == 0)
+			argv[i] = full;
+}
+
 int cli_main(int argc, const char **argv, const struct poptOption *options,
     const char *operands, int (*run)(const char *const *operands))
 {

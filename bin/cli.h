@@ -36,6 +36,13 @@ extern struct poptOption cli_common[];
 int cli_main(int argc, const char **argv, const struct poptOption *options,
     const char *operands, int (*run)(const char *const *operands));
 
+/*
+ * An option whose argument may be left out, and else follows "=": popt would
+ * take the next operand for it.  Before cli_main().
+ */
+void cli_optional(int argc, const char **argv, const char *option,
+    const char *full);
+
 /* "zcp-pub: message" on stderr; cli_note() only without -q. */
 void cli_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void cli_note(const char *format, ...) __attribute__((format(printf, 1, 2)));

@@ -23,10 +23,13 @@ enum {
 	STREAM_CHUNK = 65536,
 	INLINE_MOST = 32,
 	PARTS = 4096,
+	SLOTS = 1024,
+	HISTORY_MOST = 1 << 19,
 };
 #define SECOND INT64_C(1000000000)
 
-static char *framing_text, *wait_text, *wait_time_text;
+static char *framing_text, *wait_text, *wait_time_text, *history_text,
+    *retain_text;
 static char **messages;
 static int nul, drop;
 static long long count = INT64_MIN;	/* not given */
@@ -43,6 +46,11 @@ static struct poptOption options[] = {
 	    "first wait until N readers have joined", "N" },
 	{ "timeout", 'W', POPT_ARG_STRING, &wait_time_text, 0,
 	    "wait for them at most so long (10s, 250ms)", "TIME" },
+	{ "history", '\0', POPT_ARG_STRING, &history_text, 0,
+	    "keep the last N messages for readers that come later", "N" },
+	{ "retain", '\0', POPT_ARG_STRING | POPT_ARGFLAG_OPTIONAL,
+	    &retain_text, 0, "keep them after the end, too, for TIME (1h); "
+	    "without --history the last one", "TIME" },
 	{ "drop", '\0', POPT_ARG_NONE, &drop, 0,
 	    "never wait for a reader or for memory: drop and count", NULL },
 	CLI_COMMON,
@@ -487,7 +495,8 @@ static int await_readers(zcp_pub *pub)
 	return rc < 0 ? cli_failed(rc) : CLI_OK;
 }
 
-static void summary(const struct stream *s, const char *topic)
+static void summary(const struct stream *s, const char *topic,
+    uint64_t history)
 {
 	zcp_pub_info info;
 
@@ -499,9 +508,30 @@ static void summary(const struct stream *s, const char *topic)
 		return;
 	cli_note("%s: %" PRIu64 " messages, %" PRIu64 " bytes", topic,
 	    info.messages, info.bytes);
-	if (info.unseen > 0)
+	if (info.unseen > history)
 		cli_note("%s: %" PRIu64 " messages had no subscriber and are "
-		    "gone", topic, info.unseen);
+		    "gone", topic, info.unseen - history);
+}
+
+/* --history and --retain; a ring holds twice its history. */
+static int read_history(zcp_pub_options *o)
+{
+	uint64_t history = retain_text != NULL ? 1 : 0;
+
+	if (history_text != NULL && (!cli_size(history_text, &history) ||
+	    history > HISTORY_MOST))
+		return cli_usage("--history %s: not a count up to %d",
+		    history_text, HISTORY_MOST);
+	if (retain_text != NULL && history == 0)
+		return cli_usage("--retain keeps nothing of --history 0");
+	if (retain_text != NULL && (!cli_time(retain_text, &o->retain) ||
+	    o->retain == 0))
+		return cli_usage("--retain=%s: not a time (1h, 10m)",
+		    retain_text);
+	o->history = (uint32_t)history;
+	for (o->slots = SLOTS; o->slots < 2 * history; o->slots *= 2)
+		;
+	return CLI_OK;
 }
 
 static int check_options(const char *const *operands, struct framing *framing)
@@ -539,7 +569,8 @@ static int run(const char *const *operands)
 	int status, rc;
 	zcp *bus;
 
-	if ((status = check_options(operands, &s.framing)) != CLI_OK)
+	if ((status = check_options(operands, &s.framing)) != CLI_OK ||
+	    (status = read_history(&pub_options)) != CLI_OK)
 		return status;
 	cli_catch_signals();
 	if ((rc = zcp_open(&bus, &open_options)) < 0)
@@ -549,7 +580,7 @@ static int run(const char *const *operands)
 		status = cli_failed(rc);
 	} else if ((status = await_readers(s.pub)) == CLI_OK) {
 		status = publish_all(&s, operands + 1);
-		summary(&s, operands[0]);
+		summary(&s, operands[0], pub_options.history);
 	}
 	if (s.pub != NULL) {
 		zcp_discard(s.pub, &s.chunk);
@@ -563,5 +594,6 @@ static int run(const char *const *operands)
 
 int main(int argc, const char **argv)
 {
+	cli_optional(argc, argv, "--retain", "--retain=1h");
 	return cli_main(argc, argv, options, "TOPIC [FILE...]", run);
 }

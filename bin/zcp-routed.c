@@ -24,7 +24,8 @@
 static int foreground, dry_run, status_wanted, stop_wanted, no_waitv;
 static char **pool_texts;
 static char *heartbeat_text, *on_stall_text, *fences_text, *level_text;
-static int max_participants, max_topics, max_ports, max_links;
+static char *token_file;
+static int max_participants, max_topics, max_ports, max_links, max_requests;
 
 static struct poptOption options[] = {
 	{ "foreground", 'f', POPT_ARG_NONE, &foreground, 0,
@@ -57,6 +58,11 @@ static struct poptOption options[] = {
 	    "publishers and subscriptions (default 2048)", "N" },
 	{ "max-links", '\0', POPT_ARG_INT, &max_links, 0,
 	    "entries in the lists of who reads whom (default 16384)", "N" },
+	{ "max-requests", '\0', POPT_ARG_INT, &max_requests, 0,
+	    "control requests a second of one process (default 10000)", "N" },
+	{ "token-file", '\0', POPT_ARG_STRING, &token_file, 0,
+	    "serve only clients that show the token in FILE ($ZCP_TOKEN)",
+	    "FILE" },
 	{ "log-level", '\0', POPT_ARG_STRING, &level_text, 0,
 	    "error, warn (default in the background), info (in the "
 	    "foreground) or debug", "LEVEL" },
@@ -166,6 +172,37 @@ static int read_words(struct settings *s)
 	return CLI_OK;
 }
 
+/* The first line, without its end. */
+static int read_token(const char *path, const char **token)
+{
+	static char line[TOKEN_MOST + 2];
+	struct stat st;
+	FILE *file = fopen(path, "re");
+
+	if (file == NULL || fstat(fileno(file), &st) < 0) {
+		cli_error("cannot read the token in %s: %s", path,
+		    strerror(errno));
+		if (file != NULL)
+			fclose(file);
+		return errno == EACCES ? CLI_PERMISSION : CLI_ERROR;
+	}
+	if (fgets(line, sizeof(line), file) == NULL)
+		line[0] = '\0';
+	fclose(file);
+	line[strcspn(line, "\n")] = '\0';
+	if (st.st_mode & 0077) {
+		cli_error("the token in %s can be read by others: chmod 600 %s",
+		    path, path);
+		return CLI_PERMISSION;
+	}
+	if (!token_valid(line))
+		return cli_usage("--token-file %s: its first line is no token "
+		    "(1 to %d printable characters, no colon)", path,
+		    TOKEN_MOST);
+	*token = line;
+	return CLI_OK;
+}
+
 static int read_settings(struct settings *s)
 {
 	const char *from_environment = getenv("ZCP_DOMAIN");
@@ -196,7 +233,11 @@ static int read_settings(struct settings *s)
 	    (status = read_limit("max-ports", max_ports,
 	    (1 << LINK_PORT_BITS) - 1, &s->max_ports)) != CLI_OK ||
 	    (status = read_limit("max-links", max_links, 1 << 26,
-	    &s->max_links)) != CLI_OK)
+	    &s->max_links)) != CLI_OK ||
+	    (status = read_limit("max-requests", max_requests, 1000000,
+	    &s->max_requests)) != CLI_OK ||
+	    (token_file != NULL && (status = read_token(token_file,
+	    &s->token)) != CLI_OK))
 		return status;
 	/* Old kernels, and some sandboxes, refuse membarrier. */
 	if (!s->symmetric && fence_register() < 0) {
@@ -256,8 +297,11 @@ static int print_status(const struct settings *s)
 	static char reply[CONTROL_REPLY];
 	char request[64] = "STATUS";
 	char *more;
-	int rc;
+	int rc = control_show(s->domain, s->token,
+	    deadline_after(2 * NS_PER_S), NULL);
 
+	if (rc < 0)
+		return cli_failed(rc);
 	do {
 		rc = control_call(s->domain, request, reply, sizeof(reply),
 		    deadline_after(2 * NS_PER_S), NULL);

@@ -13,6 +13,7 @@
 
 #include "clock.h"
 #include "error.h"
+#include "topic.h"
 
 #define SYSTEM_DIR "/run/zcp"
 enum { ATTEMPT_MS = 500, RETRY_MS = 20, PATH_SIZE = 108 };
@@ -230,6 +231,23 @@ int control_call(const char *domain, const char *request, char *reply,
 	} while (clock_ns() < deadline);
 	return error_set(ZCP_E_NODAEMON, "no route daemon answers for domain "
 	    "%s (start one: zcp-routed -d %s)", domain, domain);
+}
+
+int control_show(const char *domain, const char *token, uint64_t deadline,
+    uid_t *uid)
+{
+	char request[TOKEN_MOST + 16], reply[256];
+	int rc;
+
+	if (token == NULL && (token = getenv("ZCP_TOKEN")) == NULL)
+		return 0;
+	if (!token_valid(token))
+		return error_set(ZCP_E_ARG, "the token for domain %s ($ZCP_TOKEN)"
+		    " is not 1 to %d printable characters without a colon",
+		    domain, TOKEN_MOST);
+	snprintf(request, sizeof(request), "AUTH:token=%s", token);
+	rc = control_call(domain, request, reply, sizeof(reply), deadline, uid);
+	return rc < 0 ? rc : 0;
 }
 
 void control_farewell(const char *domain, const char *request)

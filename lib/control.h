@@ -7,7 +7,11 @@
 #include <sys/types.h>
 #include <sys/un.h>
 
-enum { CONTROL_REPLY = 64 * 1024, CONTROL_REQUEST = 4096 };
+enum {
+	CONTROL_REQUEST = 4096,
+	CONTROL_REPLY = 8192,		/* what socat reads at once; longer ones
+					   come in pages */
+};
 
 /*
  * Where a daemon of this user would put "<domain>.<suffix>": $ZCP_RUNTIME_DIR,
@@ -27,6 +31,13 @@ int control_path(char path[sizeof(((struct sockaddr_un *)0)->sun_path)],
  */
 int control_call(const char *domain, const char *request, char *reply,
     size_t size, uint64_t deadline, uid_t *uid);
+
+/*
+ * Shows the domain's token, if there is one to show: NULL is $ZCP_TOKEN.  The
+ * daemon remembers the process.  Errors as control_call(), -ZCP_E_ARG.
+ */
+int control_show(const char *domain, const char *token, uint64_t deadline,
+    uid_t *uid);
 
 /*
  * Says what the next daemon would find out by itself: one attempt, and a

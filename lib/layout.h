@@ -383,7 +383,7 @@ struct mgmt {
 	shared_u64 deaths;		/* participants that died */
 	shared_u64 reclaimed;		/* chunks the daemon's sweeps freed */
 	shared_u64 demotions;
-	uint64_t reserved3;
+	shared_u64 refused;		/* requests beyond a client's quota */
 	struct pool_descriptor pool[MAX_POOLS];
 };
 

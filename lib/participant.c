@@ -113,13 +113,15 @@ static int open_own(struct zcp *bus)
 	return lock_file(bus);
 }
 
-static int attach(struct zcp *bus, const char *domain, uint64_t deadline)
+static int attach(struct zcp *bus, const char *domain, const char *token,
+    uint64_t deadline)
 {
 	char reply[SEGMENT_PATH * 2];
 	uid_t uid = (uid_t)-1;
 	int rc;
 
-	if ((rc = control_call(domain, "GET_SHM_PATH:mgmt", reply,
+	if ((rc = control_show(domain, token, deadline, NULL)) < 0 ||
+	    (rc = control_call(domain, "GET_SHM_PATH:mgmt", reply,
 	    sizeof(reply), deadline, &uid)) < 0)
 		return rc;
 	while ((rc = domain_attach(&bus->d, domain, uid, false)) ==
@@ -198,7 +200,7 @@ int zcp_open(zcp **out, const zcp_options *options)
 	bus->timeout = options->timeout ? options->timeout : 5 * NS_PER_S;
 	pthread_mutex_init(&bus->lock, NULL);
 	deadline = deadline_after(bus->timeout);
-	while ((rc = attach(bus, domain, deadline)) == 0 &&
+	while ((rc = attach(bus, domain, options->token, deadline)) == 0 &&
 	    (rc = join(bus, name, deadline)) == -ZCP_E_BUSY &&
 	    clock_ns() < deadline) {
 		domain_detach(&bus->d);

@@ -22,6 +22,17 @@ bool name_valid(const char *text)
 	return n > 0 && strspn(text, ".") < n;
 }
 
+bool token_valid(const char *text)
+{
+	size_t n = 0;
+
+	for (; text[n]; n++)
+		if (text[n] <= ' ' || text[n] > '~' || text[n] == ':' ||
+		    n == TOKEN_MOST)
+			return false;
+	return n > 0;
+}
+
 /* One part of a pattern also may hold what fnmatch(3) gives a meaning. */
 static int part_check(const char *text, const char *part, size_t n,
     bool pattern)

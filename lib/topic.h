@@ -20,4 +20,8 @@ bool topic_matches(const char *pattern, const char *topic);
 /* Is it [A-Za-z0-9._-], 1 to 63 bytes, and not of dots alone? */
 bool name_valid(const char *text);
 
+/* Is it a token that AUTH can carry: printable, no colon? */
+enum { TOKEN_MOST = 128 };
+bool token_valid(const char *text);
+
 #endif

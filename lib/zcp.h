@@ -71,6 +71,7 @@ typedef struct zcp_options {
 	const char *domain;	/* NULL: $ZCP_DOMAIN, else "default" */
 	const char *name;	/* the participant's; NULL: the command's */
 	int64_t timeout;	/* how long to look for a daemon; 0: 5 s */
+	const char *token;	/* of a domain that asks for one; NULL: $ZCP_TOKEN */
 } zcp_options;
 
 /*

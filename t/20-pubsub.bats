@@ -484,3 +484,48 @@ reader() {
     assert_equal "$status" 1
     assert_output --partial "cannot write standard output: No space left"
 }
+
+@test "--history serves readers that come later, while the publisher runs" {
+    start_routed
+    open_input
+    spawn zcp-pub --history 3 t <"$WORK/input"
+    printf '%s\n' one two three four five >&8
+    eventually status_has 'topic=t/default/default .* messages=5'
+    run zcp-sub -c 3 t
+    assert_output $'three\nfour\nfive'
+}
+
+@test "--retain serves readers that come after the end; the topic keeps the last N in all" {
+    start_routed
+    seq 1 3 | zcp-pub --history 4 --retain=2s t
+    seq 4 6 | zcp-pub --history 4 --retain=2s t
+    run zcp-sub -e t
+    assert_equal "$(sort <<<"$output")" $'3\n4\n5\n6'
+    # Without --history the last one.
+    zcp-pub --retain -m first -m last state
+    run zcp-sub -e state
+    assert_output last
+    zcp-routed --stop
+    # A daemon that finds nothing but history takes it up.
+    start_routed
+    run zcp-sub -e state
+    assert_output last
+    leftovers_allowed=1
+}
+
+@test "a time or count that makes no sense is a usage error that names it" {
+    run -2 zcp-pub --history many t
+    assert_output --partial "--history many: not a count up to 524288"
+    run -2 zcp-pub --retain=soon t
+    assert_output --partial "--retain=soon: not a time"
+    run -2 zcp-pub --retain --history 0 t
+    assert_output --partial "--retain keeps nothing of --history 0"
+}
+
+@test "-v does not count as gone what the history keeps" {
+    start_routed
+    run zcp-pub -v --history 2 t -m a -m b -m c
+    assert_output --partial "t: 1 messages had no subscriber and are gone"
+    run zcp-pub -v --history 4 t -m a -m b -m c
+    refute_output --partial "gone"
+}

@@ -171,3 +171,148 @@ say() {
         assert_output "$i"
     done
 }
+
+# All pages of a paged verb.
+all_pages() {
+    local from=
+    while :; do
+        ask "$1${from:+:$from}" >"$WORK/page"
+        grep -v '^MORE:' "$WORK/page" || true
+        from=$(sed -n 's/^MORE://p' "$WORK/page")
+        [ -n "$from" ] || break
+    done
+}
+
+@test "DUMP shows every record, link, cursor and chunk, page by page" {
+    start_routed --pool 128:64
+    open_input
+    spawn zcp-sub --name reader 'many/*' >/dev/null
+    spawn zcp-sub --name reader2 many/default/1 >/dev/null
+    eventually status_has 'subscribers=2'
+    for i in {1..20}; do
+        spawn zcp-pub --name "writer$i" --history 3 "many/default/$i" <"$WORK/input"
+    done
+    eventually status_has 'publishers=20'
+    spawn zcp-pub --name last --history 3 many/default/x -m "$(head -c 100 /dev/zero | tr '\0' x)"
+    all_pages DUMP >"$WORK/dump"
+    run cat "$WORK/dump"
+    assert_line --regexp '^domain=.* max_ports=2048 '
+    assert_line --regexp '^topic=[0-9]+ name=many/\*/\* kind=pattern '
+    assert_line --regexp '^participant=[0-9]+ name=writer20 pid=[0-9]+ uid=[0-9]+ '
+    assert_line --regexp '^port=[0-9]+ kind=publisher .* tail=0 head=0 closed=0'
+    assert_line --regexp '^link=[0-9]+:[0-9]+ cursor=[0-9]+ .* at=0 let_go=0'
+    assert_equal "$(grep -c '^port=.* kind=publisher .* state=1' "$WORK/dump")" 20
+    # 20 of the pattern, one of the topic.
+    assert_equal "$(grep -c "^link=" "$WORK/dump")" 21
+    grep -q '^MORE:' <(ask DUMP)
+    run ask DUMP:nonsense
+    assert_output "ERROR: DUMP:nonsense: not a number"
+    run ask DUMP:99999999999999999
+    assert_output ''
+}
+
+@test "ROUTE says who is matched on a topic" {
+    start_routed
+    run ask ROUTE:radar/front
+    assert_output "OK:PUBLISHERS:0:SUBSCRIBERS:0"
+    open_input
+    spawn zcp-sub --name wide 'radar/*' >/dev/null
+    spawn zcp-sub --name other lidar >/dev/null
+    spawn zcp-pub --name source radar/front <"$WORK/input"
+    eventually status_has 'publishers=1 subscribers=2'
+    run ask ROUTE:radar/front
+    assert_line "OK:PUBLISHERS:1:SUBSCRIBERS:1"
+    assert_line --regexp '^publisher=[0-9]+ topic=radar/front/default name=source pid=[0-9]+ reliable=1$'
+    assert_line --regexp '^subscriber=[0-9]+ topic=radar/\*/\* name=wide pid=[0-9]+ reliable=0$'
+    refute_line --partial other
+    run ask ROUTE
+    assert_output "ERROR: ROUTE needs a topic"
+    run ask ROUTE:a/b/c/d
+    assert_output --partial "ERROR: topic 'a/b/c/d': more than three parts"
+}
+
+@test "ROUTE with a text publishes it to the topic's readers" {
+    start_routed
+    spawn zcp-sub -c 1 lamp >"$WORK/one"
+    local one=$!
+    spawn zcp-sub -c 1 'la*' >"$WORK/two"
+    local two=$!
+    eventually status_has 'subscribers=2'
+    run ask 'ROUTE:lamp:on: 100 % (ä)'
+    assert_output "OK:PUBLISHED:2"
+    ends_with 0 "$one"
+    ends_with 0 "$two"
+    assert_equal "$(cat "$WORK/one")" 'on: 100 % (ä)'
+    assert_equal "$(cat "$WORK/two")" 'on: 100 % (ä)'
+    run ask 'ROUTE:l*:x'
+    assert_output "ERROR: a pattern cannot be published on"
+    # Nobody reads: it says so, and is gone.
+    run ask 'ROUTE:dark:x'
+    assert_output "OK:PUBLISHED:0"
+    eventually all_free
+    eventually status_has 'participants=0 '
+}
+
+@test "who asks too much is told once and then ignored, others are served" {
+    start_routed --max-requests 2
+    talk
+    local i
+    for i in {1..20}; do
+        say PING
+        [ "$output" = PONG ] || break
+    done
+    assert_output --partial "ERROR: process $TALK_PID sends more than 2 requests a second (zcp-routed --max-requests)"
+    printf PING >&"${TALK[1]}"
+    run ask PING
+    assert_output PONG
+    eventually status_has ' refused=[1-9]'
+}
+
+@test "a domain with a token serves those who show it" {
+    (umask 077; echo open-sesame >"$WORK/token")
+    start_routed --token-file "$WORK/token"
+    run ask PING
+    assert_output PONG
+    run ask STATUS
+    assert_output "ERROR: this domain asks for a token: AUTH:token=... first (\$ZCP_TOKEN)"
+    run ask AUTH:token=wrong
+    assert_output "ERROR: that is not the token of this domain"
+    run ask AUTH
+    assert_output "ERROR: AUTH needs token="
+    talk
+    say STATUS
+    assert_output --partial "ERROR: this domain asks for a token"
+    say AUTH:token=open-sesame
+    assert_output OK
+    say STATUS
+    assert_output --partial "domain=$ZCP_DOMAIN"
+    run -1 zcp-pub t -m x
+    assert_output --partial "this domain asks for a token"
+    ZCP_TOKEN=wrong run -1 zcp-pub t -m x
+    assert_output --partial "that is not the token of this domain"
+    ZCP_TOKEN='a b' run -2 zcp-pub t -m x
+    assert_output --partial "not 1 to 128 printable characters"
+    export ZCP_TOKEN=open-sesame
+    spawn zcp-sub -c 1 t >"$WORK/out"
+    eventually status_has 'subscribers=1'
+    zcp-pub t -m hello
+    ends_with 0 "$!"
+    assert_equal "$(cat "$WORK/out")" hello
+    run ask ROUTE:t:x
+    assert_output --partial "ERROR: this domain asks for a token"
+    say ROUTE:t:x
+    assert_output "OK:PUBLISHED:0"
+}
+
+@test "a token file that others may read, or without a token, is refused" {
+    echo secret >"$WORK/token"
+    chmod 644 "$WORK/token"
+    run -5 zcp-routed --token-file "$WORK/token"
+    assert_output --partial "can be read by others: chmod 600"
+    chmod 600 "$WORK/token"
+    : >"$WORK/token"
+    run -2 zcp-routed --token-file "$WORK/token"
+    assert_output --partial "its first line is no token"
+    run -1 zcp-routed --token-file "$WORK/missing"
+    assert_output --partial "cannot read the token in $WORK/missing: No such file"
+}

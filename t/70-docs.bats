@@ -99,3 +99,38 @@ page() { find "$SRC/man" -name "$1.[0-9]"; }
     command -v c++ >/dev/null || skip "no C++ compiler"
     c++ -Wall -Wextra -Werror -I"$SRC/lib" -x c++ -c "$WORK/x.c" -o "$WORK/x.o"
 }
+
+# Numbers, and the domain's name, differ from run to run.
+alike() {
+    sed -E "s/$ZCP_DOMAIN/default/g; s/[0-9]+/N/g" <<<"$1"
+}
+
+@test "the control protocol's session in its man page goes as it stands there" {
+    start_routed
+    coproc SOCAT { exec socat - "UNIX-SENDTO:$ZCP_RUNTIME_DIR/$ZCP_DOMAIN.sock,bind=$WORK/me" 3>&-; }
+    started+=("$SOCAT_PID")
+    local line asked=0 text c heard=()
+    sed -n '/^\.Bd -literal/,/^\.Ed/{/^\.[BE]d/d;s/^\\&//;p}' "$(page zcp-protocol)" >"$WORK/session"
+    while read -r line; do
+        case $line in
+        '$ dd '*)
+            dd if=/dev/zero of="/dev/shm/zcp.$(id -u).$ZCP_DOMAIN.p0" bs=4K seek=1 count=9 conv=notrunc status=none
+            ;;
+        '$ '*) ;;
+        '> '*)
+            assert_equal "left unshown: ${heard[*]}" "left unshown: "
+            asked=$((asked + 1))
+            printf '%s' "${line#> }" >&"${SOCAT[1]}"
+            IFS= read -r -t 5 -d '' -N 1 text <&"${SOCAT[0]}"
+            while IFS= read -r -t 0.1 -d '' -N 1 c <&"${SOCAT[0]}"; do text+=$c; done
+            mapfile -t heard <<<"${text%$'\n'}"
+            ;;
+        ...) heard=() ;;
+        *)
+            [[ $(alike "${heard[0]}") = "$(alike "$line")"* ]] || fail "expected: $line, heard: ${heard[0]}"
+            heard=("${heard[@]:1}")
+            ;;
+        esac
+    done <"$WORK/session"
+    [ "$asked" -ge 15 ]
+}

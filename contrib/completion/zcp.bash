@@ -11,7 +11,7 @@ _zcp() {
     --on-stall) words="demote wait kill" ;;
     --fences) words="asymmetric symmetric" ;;
     --log-level) words="error warn info debug" ;;
-    -n | --count | -c | -w | --wait | -W | --timeout | -m | --message | -d | --domain | --name | -p | --pool | --heartbeat | --max-*) return ;;
+    -n | --count | -c | -w | --wait | -W | --timeout | -m | --message | -d | --domain | --name | -p | --pool | --heartbeat | --history | --retain | --max-*) return ;;
     *)
         case $word in
         -*)

@@ -26,6 +26,7 @@ struct settings settings_default(void)
 		.max_ports = 2048, .max_links = 16384,
 		.heartbeat = NS_PER_S,
 		.mode = 0600,
+		.max_requests = 10000,
 	};
 }
 

@@ -41,6 +41,17 @@ static struct subscription *subscription_of(struct routed *r, uint32_t port)
 	    peer_subscription(peer, p->offset, p->slots, p->history);
 }
 
+const struct cursor *port_cursor(struct routed *r, uint32_t subscriber,
+    uint32_t cursor)
+{
+	const struct port *p = port_of(r, subscriber);
+	const struct subscription *s = p->kind != PORT_SUBSCRIBER ? NULL :
+	    subscription_of(r, subscriber);
+
+	return s == NULL || cursor >= p->slots ? NULL :
+	    subscription_cursor(s, p->history, cursor);
+}
+
 static bool line_shows_holds(const struct cursor *c)
 {
 	for (unsigned w = 0; w < USED_WORDS; w++)

@@ -13,6 +13,7 @@
 
 #include "domain.h"
 #include "readers.h"
+#include "text.h"
 
 enum on_stall { STALL_DEMOTE, STALL_WAIT, STALL_KILL };
 
@@ -29,6 +30,8 @@ struct settings {
 	enum on_stall on_stall;
 	bool symmetric, no_waitv;
 	mode_t mode;
+	uint32_t max_requests;		/* a second, of one process */
+	const char *token;		/* clients must show it; NULL: none */
 };
 
 struct settings settings_default(void);
@@ -64,6 +67,8 @@ struct routed {
 	uint64_t started, last_tick, last_sweep;
 	uint64_t drain_every;		/* ns; 0 nothing drains */
 	bool sweep_wanted;		/* a pool runs low */
+	struct known_client *clients;	/* by pid */
+	int routes;			/* children that publish a text */
 };
 
 /* ---- create.c ------------------------------------------------------------ */
@@ -139,6 +144,9 @@ void match_demote(struct routed *r, uint32_t slot, bool on);
 void match_repair(struct routed *r);
 /* The readers linked with a publisher that have not let it go. */
 uint32_t match_clinging(struct routed *r, uint32_t port);
+/* A cursor line of a subscription, or NULL. */
+const struct cursor *port_cursor(struct routed *r, uint32_t subscriber,
+    uint32_t cursor);
 /* Does a subscription still show holds? */
 bool holds_shown(struct routed *r, uint32_t port);
 
@@ -174,24 +182,62 @@ void drain_again(struct routed *r);	/* the timer's turn */
 /* Also takes back from the rings of live but idle owners. */
 void sweep_all(struct routed *r);
 
-/* ---- verbs.c ------------------------------------------------------------- */
+/* ---- clients.c ----------------------------------------------------------- */
 
+/* Who sent a request, and where the answer goes. */
 struct client {
 	pid_t pid;
 	uid_t uid;
 	gid_t gid;
+	struct sockaddr_un address;
+	socklen_t address_length;
 };
 
-/* Answers one request; `reply` is NUL-terminated text. */
-void answer(struct routed *r, const struct client *c, const char *request,
-    size_t length, char *reply, size_t size);
+enum quota {
+	QUOTA_LEFT,
+	QUOTA_REFUSE,		/* too many requests: say so */
+	QUOTA_SILENCE,		/* it has been told */
+};
+enum quota quota_take(struct routed *r, const struct client *client);
+
+/* The token that a client shows; -ZCP_E_PERM if it is not the domain's. */
+int client_show(struct routed *r, const struct client *client,
+    const char *token);
+/* Has it shown the token, or is there none? */
+bool client_trusted(struct routed *r, const struct client *client);
+void clients_forget(struct routed *r);
+
+/* ---- verbs.c ------------------------------------------------------------- */
+
+/* Answers one request in `reply`; false: there is nothing to send (now). */
+bool answer(struct routed *r, const struct client *c, const char *request,
+    size_t length, struct text *reply);
+
+/* ---- route.c ------------------------------------------------------------- */
+
+struct topic_wanted {
+	char name[TOPIC_NAME];
+	bool pattern;
+};
+
+void route_query(struct routed *r, const struct topic_wanted *want,
+    struct text *t);
+/* 0: a child publishes the text and will answer the client. */
+int route_publish(struct routed *r, const struct client *client,
+    const struct topic_wanted *want, const char *text);
+void route_reap(struct routed *r);
 
 /* ---- status.c ------------------------------------------------------------ */
 
 /* Status lines from item `from` on; ends with "MORE:<next>" if they are too
  * many for one reply. */
-void status_text(struct routed *r, uint32_t from, char *out, size_t size);
+void status_text(struct routed *r, uint32_t from, struct text *t);
 void status_log_participants(struct routed *r);
+
+/* ---- dump.c -------------------------------------------------------------- */
+
+/* Every record, link, cursor and chunk in use, paged in the same way. */
+void dump_text(struct routed *r, uint64_t from, struct text *t);
 
 /* ---- server.c ------------------------------------------------------------ */
 

@@ -285,8 +285,9 @@ static bool read_control(struct msghdr *msg, struct client *client)
 			struct ucred cred;
 
 			memcpy(&cred, CMSG_DATA(c), sizeof(cred));
-			*client = (struct client){ cred.pid, cred.uid,
-			    cred.gid };
+			client->pid = cred.pid;
+			client->uid = cred.uid;
+			client->gid = cred.gid;
 			known = true;
 		} else if (c->cmsg_type == SCM_RIGHTS) {
 			size_t n = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
@@ -306,21 +307,22 @@ static bool read_control(struct msghdr *msg, struct client *client)
 /* One datagram; false when the queue is empty. */
 static bool serve_one(struct routed *r)
 {
-	static char request[CONTROL_REQUEST + 1], reply[CONTROL_REPLY / 2];
+	static char request[CONTROL_REQUEST + 1], reply[CONTROL_REPLY];
 	union {
 		char bytes[CMSG_SPACE(sizeof(struct ucred)) +
 		    CMSG_SPACE(64 * sizeof(int))];
 		struct cmsghdr align;
 	} control;
-	struct sockaddr_un from;
+	struct client client;
 	struct iovec iov = { request, sizeof(request) };
 	struct msghdr msg = {
-		.msg_name = &from, .msg_namelen = sizeof(from),
+		.msg_name = &client.address,
+		.msg_namelen = sizeof(client.address),
 		.msg_iov = &iov, .msg_iovlen = 1,
 		.msg_control = control.bytes,
 		.msg_controllen = sizeof(control.bytes),
 	};
-	struct client client;
+	struct text text = { reply, sizeof(reply), 0 };
 	ssize_t n = recvmsg(r->fd, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC |
 	    MSG_TRUNC);
 
@@ -330,13 +332,17 @@ static bool serve_one(struct routed *r)
 		return true;
 	if ((size_t)n > sizeof(request))
 		n = (ssize_t)sizeof(request);	/* too long, and refused as such */
-	answer(r, &client, request, (size_t)n, reply, sizeof(reply));
-	log_debug("pid %d: %.*s -> %.60s", (int)client.pid,
-	    (int)(n < 80 ? n : 80), request, reply);
+	client.address_length = msg.msg_namelen;
+	reply[0] = '\0';
+	if (!answer(r, &client, request, (size_t)n, &text))
+		return true;
+	if (strncmp(request, "AUTH", 4) != 0)	/* a secret */
+		log_debug("pid %d: %.*s -> %.60s", (int)client.pid,
+		    (int)(n < 80 ? n : 80), request, reply);
 	/* A client that does not read its reply loses it, nobody waits. */
 	if (msg.msg_namelen > sizeof(sa_family_t) &&
-	    sendto(r->fd, reply, strlen(reply), MSG_DONTWAIT | MSG_NOSIGNAL,
-	    (struct sockaddr *)&from, msg.msg_namelen) < 0)
+	    sendto(r->fd, reply, text.used, MSG_DONTWAIT | MSG_NOSIGNAL,
+	    (struct sockaddr *)&client.address, msg.msg_namelen) < 0)
 		log_debug("pid %d: no reply: %s", (int)client.pid,
 		    strerror(errno));
 	return true;
@@ -382,6 +388,13 @@ static void on_dump(evutil_socket_t sig, short what, void *arg)
 	status_log_participants(arg);
 }
 
+static void on_child(evutil_socket_t sig, short what, void *arg)
+{
+	(void)sig;
+	(void)what;
+	route_reap(arg);
+}
+
 static int add_event(struct routed *r, struct event **event, int fd,
     short what, event_callback_fn callback, const struct timeval *every)
 {
@@ -393,7 +406,7 @@ static int add_event(struct routed *r, struct event **event, int fd,
 }
 
 struct signals {
-	struct event *term, *intr, *dump;
+	struct event *term, *intr, *dump, *child;
 };
 
 static int add_events(struct routed *r, struct signals *s)
@@ -411,6 +424,9 @@ static int add_events(struct routed *r, struct signals *s)
 	    on_stop, NULL)) < 0 ||
 	    (rc = add_event(r, &s->intr, SIGINT, EV_SIGNAL | EV_PERSIST,
 	    on_stop, NULL)) < 0)
+		return rc;
+	if ((rc = add_event(r, &s->child, SIGCHLD, EV_SIGNAL | EV_PERSIST,
+	    on_child, NULL)) < 0)
 		return rc;
 	return add_event(r, &s->dump, SIGUSR1, EV_SIGNAL | EV_PERSIST,
 	    on_dump, NULL);
@@ -460,6 +476,7 @@ static void tear_down(struct routed *r)
 	free(r->watch);
 	free(r->link_used);
 	retain_close(r);
+	clients_forget(r);
 	free(r->serials_named);
 	if (r->fd >= 0)
 		close(r->fd);
@@ -507,6 +524,7 @@ out:
 	free_event(signals.term);
 	free_event(signals.intr);
 	free_event(signals.dump);
+	free_event(signals.child);
 	tear_down(r);
 	if (r->base != NULL)
 		event_base_free(r->base);

@@ -1,6 +1,5 @@
 /* status.c - what the daemon says of its domain: key=value lines. */
 #include <inttypes.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -9,27 +8,6 @@
 #include "clock.h"
 #include "log.h"
 #include "routed.h"
-
-struct text {
-	char *out;
-	size_t size, used;
-};
-
-static void say(struct text *t, const char *format, ...)
-    __attribute__((format(printf, 2, 3)));
-
-static void say(struct text *t, const char *format, ...)
-{
-	va_list ap;
-	int n;
-
-	va_start(ap, format);
-	n = vsnprintf(t->out + t->used, t->size - t->used, format, ap);
-	va_end(ap);
-	if (n > 0)
-		t->used += (size_t)n < t->size - t->used ? (size_t)n :
-		    t->size - t->used - 1;
-}
 
 /* Its owner has heard of it: from now on it misses nothing. */
 static bool opened(const struct routed *r, const struct port *p)
@@ -72,15 +50,15 @@ static void say_domain(struct routed *r, struct text *t)
 {
 	const struct mgmt *m = r->d.m;
 
-	say(t, "domain=%s uid=%u pid=%d uptime=%" PRIu64 " layout=%d.%d "
+	text_add(t, "domain=%s uid=%u pid=%d uptime=%" PRIu64 " layout=%d.%d "
 	    "fences=%s waitv=%s\n", r->d.name, (unsigned)r->d.uid,
 	    (int)getpid(), (uint64_t)((clock_ns() - r->started) / NS_PER_S),
 	    LAYOUT_MAJOR, LAYOUT_MINOR,
 	    r->d.symmetric ? "symmetric" : "asymmetric",
 	    r->d.waitv ? "yes" : "no");
-	say(t, "participants=%u topics=%u publishers=%u subscribers=%u "
+	text_add(t, "participants=%u topics=%u publishers=%u subscribers=%u "
 	    "draining=%u deaths=%" PRIu64 " reclaimed=%" PRIu64
-	    " demotions=%" PRIu64 "\n",
+	    " demotions=%" PRIu64 " refused=%" PRIu64 "\n",
 	    count_states(&r->d.participants[0].state,
 	    sizeof(struct participant), m->max_participants, PARTICIPANT_LIVE),
 	    count_states(&r->d.topics[0].state, sizeof(struct topic),
@@ -90,7 +68,7 @@ static void say_domain(struct routed *r, struct text *t)
 	    count_ports(r, PORT_PUBLISHER, true) +
 	    count_ports(r, PORT_SUBSCRIBER, true),
 	    news_load(&m->deaths), news_load(&m->reclaimed),
-	    news_load(&m->demotions));
+	    news_load(&m->demotions), news_load(&m->refused));
 }
 
 static void say_pool(struct routed *r, struct text *t, uint32_t i)
@@ -100,7 +78,7 @@ static void say_pool(struct routed *r, struct text *t, uint32_t i)
 
 	for (uint32_t k = 0; k < count; k++)
 		state[word_state(word_load(&p->word[k]))]++;
-	say(t, "pool=%u count=%u free=%u loaned=%u published=%u\n",
+	text_add(t, "pool=%u count=%u free=%u loaned=%u published=%u\n",
 	    p->chunk_size, count, state[CHUNK_FREE], state[CHUNK_LOANED],
 	    state[CHUNK_PUBLISHED]);
 }
@@ -114,7 +92,7 @@ static void say_participant(struct routed *r, struct text *t, uint32_t i)
 
 	if (state == PARTICIPANT_FREE)
 		return;
-	say(t, "participant=%u name=%s pid=%u uid=%u state=%s beat_ms=%" PRIu64
+	text_add(t, "participant=%u name=%s pid=%u uid=%u state=%s beat_ms=%" PRIu64
 	    "\n", i, p->name, p->pid, p->uid,
 	    state == PARTICIPANT_ENDED ?
 	    (flags & PARTICIPANT_DIED ? "died" : "left") :
@@ -140,7 +118,7 @@ static void say_port(struct routed *r, struct text *t, uint32_t i)
 
 	if (state == PORT_FREE)
 		return;
-	say(t, "port=%u kind=%s topic=%s participant=%u serial=%u state=%s "
+	text_add(t, "port=%u kind=%s topic=%s participant=%u serial=%u state=%s "
 	    "reliable=%d links=%u", i,
 	    p->kind == PORT_PUBLISHER ? "publisher" : "subscriber",
 	    r->d.topics[p->topic].name, p->participant,
@@ -153,7 +131,7 @@ static void say_port(struct routed *r, struct text *t, uint32_t i)
 		const struct ring *ring = peer_ring(peer, p->offset, p->slots);
 
 		if (ring != NULL)
-			say(t, " slots=%u history=%u messages=%" PRIu64
+			text_add(t, " slots=%u history=%u messages=%" PRIu64
 			    " bytes=%" PRIu64 " unseen=%" PRIu64
 			    " retained=%u", p->slots,
 			    p->history, news_load(&ring->head),
@@ -164,12 +142,12 @@ static void say_port(struct routed *r, struct text *t, uint32_t i)
 		    p->offset, p->slots, p->history);
 
 		if (s != NULL)
-			say(t, " holds=%u depth=%u messages=%" PRIu64
+			text_add(t, " holds=%u depth=%u messages=%" PRIu64
 			    " bytes=%" PRIu64 " lost=%" PRIu64, p->history,
 			    p->depth, news_load(&s->taken),
 			    news_load(&s->taken_bytes), news_load(&s->lost));
 	}
-	say(t, "\n");
+	text_add(t, "\n");
 }
 
 /* Item 0 is the domain; then pools, participants, ports. */
@@ -190,16 +168,12 @@ static bool say_item(struct routed *r, struct text *t, uint32_t i)
 	return true;
 }
 
-void status_text(struct routed *r, uint32_t from, char *out, size_t size)
+void status_text(struct routed *r, uint32_t from, struct text *t)
 {
-	enum { LINE = 1024 };		/* longer than any item */
-	struct text t = { out, size, 0 };
-
-	out[0] = '\0';
-	for (; size - t.used > LINE; from++)
-		if (!say_item(r, &t, from))
+	for (; text_left(t) > TEXT_LINE; from++)
+		if (!say_item(r, t, from))
 			return;
-	say(&t, "MORE:%u\n", from);
+	text_add(t, "MORE:%u\n", from);
 }
 
 void status_log_participants(struct routed *r)

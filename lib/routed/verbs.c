@@ -25,13 +25,23 @@ struct request {
 	char text[4096];
 	const char *field[FIELDS];
 	unsigned fields;
+	const struct verb *verb;
 	const struct client *client;
-	char *reply;
-	size_t size;
+	struct text *reply;
+	bool later;			/* somebody else will answer */
 };
+
+struct verb {
+	const char *name;
+	int (*run)(struct routed *r, struct request *q);
+	unsigned fields;		/* the last takes all that follows; 0: any */
+	bool open;			/* to clients that have shown no token */
+};
+static const struct verb *find_verb(const char *text);
 
 static int parse(struct request *q, const char *text, size_t length)
 {
+	unsigned most;
 	char *p = q->text;
 
 	while (length > 0 && (text[length - 1] == '\n' ||
@@ -43,12 +53,17 @@ static int parse(struct request *q, const char *text, size_t length)
 		return error_set(ZCP_E_ARG, "request longer than %zu bytes",
 		    sizeof(q->text) - 1);
 	for (size_t i = 0; i < length; i++)
-		if (!isprint((unsigned char)text[i]))
+		if ((unsigned char)text[i] < ' ' || text[i] == 0x7f)
 			return error_set(ZCP_E_ARG,
 			    "byte %zu of the request is not printable", i + 1);
 	memcpy(q->text, text, length);
 	q->text[length] = '\0';
+	if ((q->verb = find_verb(q->text)) == NULL)
+		return error_set(ZCP_E_ARG, "Unknown command");
+	most = q->verb->fields ? q->verb->fields : FIELDS;
 	while ((p = strchr(p, ':')) != NULL) {
+		if (q->fields == most && q->verb->fields != 0)
+			break;
 		*p++ = '\0';
 		if (q->fields == FIELDS)
 			return error_set(ZCP_E_ARG,
@@ -101,11 +116,13 @@ static int number32(const struct request *q, const char *key, uint32_t most,
 __attribute__((format(printf, 2, 3)))
 static int reply(struct request *q, const char *format, ...)
 {
+	char line[TEXT_LINE];
 	va_list ap;
 
 	va_start(ap, format);
-	vsnprintf(q->reply, q->size, format, ap);
+	vsnprintf(line, sizeof(line), format, ap);
 	va_end(ap);
+	text_add(q->reply, "%s", line);
 	return 0;
 }
 
@@ -339,47 +356,132 @@ static int do_sweep(struct routed *r, struct request *q)
 	return reply(q, "OK");
 }
 
-static int do_status(struct routed *r, struct request *q)
+/* The page that a client asks for: the number behind the verb. */
+static int page(const struct request *q, uint64_t *from)
 {
-	char *end = NULL;
-	unsigned long from = q->fields > 0 ? strtoul(q->field[0], &end, 10) : 0;
+	char *end;
 
-	if (end != NULL && (*end != '\0' || end == q->field[0]))
-		return error_set(ZCP_E_ARG, "STATUS:%s: not a number",
-		    q->field[0]);
-	status_text(r, (uint32_t)from, q->reply, q->size);
+	*from = 0;
+	if (q->fields == 0)
+		return 0;
+	errno = 0;
+	*from = strtoull(q->field[0], &end, 10);
+	if (!isdigit((unsigned char)*q->field[0]) || *end != '\0' || errno)
+		return error_set(ZCP_E_ARG, "%s:%s: not a number",
+		    q->verb->name, q->field[0]);
 	return 0;
 }
 
-static const struct verb {
-	const char *name;
-	int (*run)(struct routed *r, struct request *q);
-} verbs[] = {
-	{ "PING", do_ping },
-	{ "GET_SHM_PATH", do_path },
-	{ "GET_SHM_SIZE", do_size },
-	{ "REGISTER", do_register },
-	{ "UNREGISTER", do_unregister },
-	{ "RELEASE", do_release },
-	{ "PUBLISHER", do_publisher },
-	{ "SUBSCRIBER", do_subscriber },
-	{ "SWEEP", do_sweep },
-	{ "STATUS", do_status },
-};
-
-static int dispatch(struct routed *r, struct request *q)
+static int do_status(struct routed *r, struct request *q)
 {
-	for (size_t i = 0; i < sizeof(verbs) / sizeof(verbs[0]); i++)
-		if (strcmp(q->text, verbs[i].name) == 0)
-			return verbs[i].run(r, q);
-	return error_set(ZCP_E_ARG, "Unknown command");
+	uint64_t from;
+	int rc = page(q, &from);
+
+	if (rc == 0)
+		status_text(r, from > UINT32_MAX ? UINT32_MAX :
+		    (uint32_t)from, q->reply);
+	return rc;
 }
 
-void answer(struct routed *r, const struct client *c, const char *text,
-    size_t length, char *out, size_t size)
+static int do_dump(struct routed *r, struct request *q)
 {
-	struct request q = { .client = c, .reply = out, .size = size };
+	uint64_t from;
+	int rc = page(q, &from);
 
-	if (parse(&q, text, length) < 0 || dispatch(r, &q) < 0)
-		snprintf(out, size, "ERROR: %s", zcp_errmsg());
+	if (rc == 0)
+		dump_text(r, from, q->reply);
+	return rc;
+}
+
+static int do_route(struct routed *r, struct request *q)
+{
+	struct topic_wanted want;
+	int rc;
+
+	if (q->fields == 0)
+		return error_set(ZCP_E_ARG, "ROUTE needs a topic");
+	if ((rc = topic_parse(q->field[0], want.name)) < 0)
+		return rc;
+	want.pattern = rc == 1;
+	if (q->fields == 1) {
+		route_query(r, &want, q->reply);
+		return 0;
+	}
+	if (want.pattern)
+		return error_set(ZCP_E_ARG, "a pattern cannot be published on");
+	q->later = true;
+	return route_publish(r, q->client, &want, q->field[1]);
+}
+
+static int do_auth(struct routed *r, struct request *q)
+{
+	const char *token = value(q, "token");
+	int rc;
+
+	if (token == NULL)
+		return error_set(ZCP_E_ARG, "AUTH needs token=");
+	rc = client_show(r, q->client, token);
+	return rc < 0 ? rc : reply(q, "OK");
+}
+
+static const struct verb verbs[] = {
+	{ "PING", do_ping, 0, true },
+	{ "AUTH", do_auth, 1, true },
+	{ "GET_SHM_PATH", do_path, 0, false },
+	{ "GET_SHM_SIZE", do_size, 0, false },
+	{ "REGISTER", do_register, 0, false },
+	/* Of registered participants, who have shown it: sender(). */
+	{ "UNREGISTER", do_unregister, 0, true },
+	{ "RELEASE", do_release, 0, true },
+	{ "PUBLISHER", do_publisher, 0, true },
+	{ "SUBSCRIBER", do_subscriber, 0, true },
+	{ "SWEEP", do_sweep, 0, true },
+	{ "ROUTE", do_route, 2, false },
+	{ "STATUS", do_status, 0, false },
+	{ "DUMP", do_dump, 0, false },
+};
+
+static const struct verb *find_verb(const char *text)
+{
+	size_t n = strcspn(text, ":");
+
+	for (size_t i = 0; i < sizeof(verbs) / sizeof(verbs[0]); i++)
+		if (strlen(verbs[i].name) == n &&
+		    memcmp(text, verbs[i].name, n) == 0)
+			return &verbs[i];
+	return NULL;
+}
+
+static int obey(struct routed *r, struct request *q)
+{
+	if (!q->verb->open && !client_trusted(r, q->client))
+		return error_set(ZCP_E_PERM, "this domain asks for a token: "
+		    "AUTH:token=... first ($ZCP_TOKEN)");
+	return q->verb->run(r, q);
+}
+
+bool answer(struct routed *r, const struct client *c, const char *text,
+    size_t length, struct text *out)
+{
+	struct request q = { .client = c, .reply = out };
+	int rc = 0;
+
+	switch (quota_take(r, c)) {
+	case QUOTA_SILENCE:
+		return false;
+	case QUOTA_REFUSE:
+		rc = error_set(ZCP_E_REFUSED, "process %d sends more than %u "
+		    "requests a second (zcp-routed --max-requests): the rest "
+		    "is dropped", (int)c->pid, r->settings.max_requests);
+		break;
+	case QUOTA_LEFT:
+		break;
+	}
+	if (rc == 0 && (rc = parse(&q, text, length)) == 0)
+		rc = obey(r, &q);
+	if (rc < 0) {
+		out->used = 0;
+		text_add(out, "ERROR: %s", zcp_errmsg());
+	}
+	return rc < 0 || !q.later;
 }

@@ -1,0 +1,122 @@
+/*
+ * clients.c - what the daemon remembers of those who send requests: how many,
+ * so that one cannot delay the others, and whether they showed the token.
+ *
+ * A token bucket a process (Turner 1986): `rate` requests a second, and as
+ * many saved up at most.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "clock.h"
+#include "error.h"
+#include "liveness.h"
+#include "routed.h"
+
+enum { REMEMBERED = 4096 };
+
+struct known_client {
+	pid_t pid;
+	uint64_t since;			/* bucket last filled, ns */
+	uint64_t credit;		/* ns of silence, worth requests */
+	bool told;			/* that it asks too much, since it last did not */
+	uint64_t start_time;		/* of the process that showed the token; 0 */
+	UT_hash_handle hh;
+};
+
+static struct known_client *known(struct routed *r, pid_t pid)
+{
+	struct known_client *c;
+
+	HASH_FIND_INT(r->clients, &pid, c);
+	if (c != NULL)
+		return c;
+	/* The one that was met first: uthash keeps that order. */
+	if (HASH_COUNT(r->clients) >= REMEMBERED) {
+		c = r->clients;
+		HASH_DEL(r->clients, c);
+		free(c);
+	}
+	if ((c = calloc(1, sizeof(*c))) == NULL)
+		return NULL;
+	c->pid = pid;
+	c->credit = NS_PER_S;
+	c->since = clock_ns();
+	HASH_ADD_INT(r->clients, pid, c);
+	return c;
+}
+
+enum quota quota_take(struct routed *r, const struct client *client)
+{
+	struct known_client *c = known(r, client->pid);
+	uint64_t price = NS_PER_S / r->settings.max_requests, now;
+
+	if (c == NULL)
+		return QUOTA_LEFT;
+	now = clock_ns();
+	c->credit += now - c->since;
+	if (c->credit > NS_PER_S)
+		c->credit = NS_PER_S;
+	c->since = now;
+	if (c->credit >= price) {
+		c->credit -= price;
+		c->told = c->told && c->credit < NS_PER_S / 2;
+		return QUOTA_LEFT;
+	}
+	news_add(&r->d.m->refused, 1);
+	if (c->told)
+		return QUOTA_SILENCE;
+	c->told = true;
+	return QUOTA_REFUSE;
+}
+
+/* ---- the token ------------------------------------------------------------------ */
+
+/* In a time that does not tell how much of it was right. */
+static bool same(const char *token, const char *given)
+{
+	size_t n = strlen(token), m = strlen(given);
+	unsigned char differs = n != m;
+
+	for (size_t i = 0; i < m; i++)
+		differs |= (unsigned char)(given[i] ^ token[n ? i % n : 0]);
+	return !differs;
+}
+
+int client_show(struct routed *r, const struct client *client,
+    const char *token)
+{
+	struct known_client *c = known(r, client->pid);
+
+	if (r->settings.token == NULL)
+		return 0;
+	if (!same(r->settings.token, token))
+		return error_set(ZCP_E_PERM, "that is not the token of this "
+		    "domain");
+	if (c == NULL)
+		return error_set(ZCP_E_SYS, "out of memory");
+	c->start_time = process_start_time(client->pid);
+	return 0;
+}
+
+bool client_trusted(struct routed *r, const struct client *client)
+{
+	struct known_client *c;
+
+	if (r->settings.token == NULL)
+		return true;
+	HASH_FIND_INT(r->clients, &client->pid, c);
+	/* The number may have been given to another process since. */
+	return c != NULL && c->start_time != 0 &&
+	    c->start_time == process_start_time(client->pid);
+}
+
+void clients_forget(struct routed *r)
+{
+	struct known_client *c, *next;
+
+	HASH_ITER(hh, r->clients, c, next) {
+		HASH_DEL(r->clients, c);
+		free(c);
+	}
+}

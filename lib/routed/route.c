@@ -1,0 +1,156 @@
+/*
+ * route.c - ROUTE: who is matched on a topic, and a small text published to
+ * them by hand.
+ *
+ * The text goes the way of every message: a child of the daemon becomes a
+ * participant like any other, publishes, ends, and answers from the daemon's
+ * socket.  So the daemon waits for nobody, and needs no ring of its own.
+ */
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "atomics.h"
+#include "clock.h"
+#include "error.h"
+#include "routed.h"
+#include "topic.h"
+#include "zcp.h"
+
+enum {
+	ROUTES_AT_ONCE = 8,
+	JOIN_MS = 500,			/* for readers to be there */
+};
+
+/* ---- who is matched ---------------------------------------------------------- */
+
+static bool concerns(const struct routed *r, const struct port *p,
+    const struct topic_wanted *want)
+{
+	const char *name = r->d.topics[p->topic].name;
+
+	if (fact_load32(&p->state) != PORT_OPEN)
+		return false;
+	if (want->pattern)
+		return topic_matches(want->name, name);
+	return strcmp(want->name, name) == 0 ||
+	    (fact_load32(&r->d.topics[p->topic].state) == TOPIC_PATTERN &&
+	    topic_matches(name, want->name));
+}
+
+static uint32_t count(const struct routed *r, const struct topic_wanted *want,
+    uint32_t kind)
+{
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < r->d.m->max_ports; i++)
+		n += r->d.ports[i].kind == kind &&
+		    concerns(r, &r->d.ports[i], want);
+	return n;
+}
+
+void route_query(struct routed *r, const struct topic_wanted *want,
+    struct text *t)
+{
+	uint32_t omitted = 0;
+
+	text_add(t, "OK:PUBLISHERS:%u:SUBSCRIBERS:%u\n",
+	    count(r, want, PORT_PUBLISHER), count(r, want, PORT_SUBSCRIBER));
+	for (uint32_t i = 0; i < r->d.m->max_ports; i++) {
+		const struct port *p = &r->d.ports[i];
+		const struct participant *who;
+
+		if (!concerns(r, p, want))
+			continue;
+		if (text_left(t) < TEXT_LINE) {
+			omitted++;
+			continue;
+		}
+		who = &r->d.participants[p->participant];
+		text_add(t, "%s=%u topic=%s name=%s pid=%u reliable=%d\n",
+		    p->kind == PORT_PUBLISHER ? "publisher" : "subscriber", i,
+		    r->d.topics[p->topic].name, who->name, who->pid,
+		    (p->flags & PORT_RELIABLE) != 0);
+	}
+	if (omitted > 0)
+		text_add(t, "omitted=%u\n", omitted);
+}
+
+/* ---- publishing ---------------------------------------------------------------- */
+
+/* In the child: as any program would. */
+static int publish(const char *domain, const char *topic, const char *text,
+    int readers, char *reply, size_t size)
+{
+	zcp_options o = { .domain = domain, .name = "route" };
+	zcp_pub *pub = NULL;
+	zcp *bus = NULL;
+	int rc, n = 0;
+
+	if ((rc = zcp_open(&bus, &o)) == 0 &&
+	    (rc = zcp_offer(bus, topic, NULL, &pub)) == 0) {
+		n = zcp_pub_wait_readers(pub, readers, JOIN_MS * NS_PER_MS);
+		if (n < 0)
+			n = zcp_pub_readers(pub);
+		rc = zcp_send(pub, text, strlen(text), 0,
+		    JOIN_MS * NS_PER_MS);
+	}
+	if (rc < 0)
+		snprintf(reply, size, "ERROR: %s", zcp_errmsg());
+	else
+		snprintf(reply, size, "OK:PUBLISHED:%d", n);
+	zcp_stop_offer(&pub);
+	if (bus != NULL)
+		zcp_close(&bus);
+	return rc;
+}
+
+static void child(struct routed *r, const struct sockaddr_un *to,
+    socklen_t length, const struct topic_wanted *want, const char *text,
+    int readers)
+{
+	static const int signals[] = { SIGTERM, SIGINT, SIGUSR1, SIGCHLD };
+	char reply[1024];
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++)
+		signal(signals[i], SIG_DFL);
+	if (r->settings.token != NULL)
+		setenv("ZCP_TOKEN", r->settings.token, 1);
+	publish(r->settings.domain, want->name, text, readers, reply,
+	    sizeof(reply));
+	if (length > sizeof(sa_family_t))
+		sendto(r->fd, reply, strlen(reply), MSG_DONTWAIT |
+		    MSG_NOSIGNAL, (const struct sockaddr *)to, length);
+	_exit(0);
+}
+
+int route_publish(struct routed *r, const struct client *client,
+    const struct topic_wanted *want, const char *text)
+{
+	int readers = (int)count(r, want, PORT_SUBSCRIBER);
+	pid_t pid;
+
+	if (r->routes >= ROUTES_AT_ONCE)
+		return error_set(ZCP_E_REFUSED, "%d texts are being published "
+		    "already: send it again", r->routes);
+	fflush(NULL);
+	if ((pid = fork()) < 0)
+		return error_sys("cannot publish the text");
+	if (pid == 0)
+		child(r, &client->address, client->address_length, want, text,
+		    readers);
+	r->routes++;
+	return 0;
+}
+
+void route_reap(struct routed *r)
+{
+	while (waitpid(-1, NULL, WNOHANG) > 0)
+		r->routes--;
+}
