@@ -346,3 +346,13 @@ void zcp_release_batch(zcp_sub *sub, zcp_msg *msgs, size_t count)
 	for (size_t i = 0; i < count; i++)
 		zcp_release(sub, &msgs[i]);
 }
+
+int zcp_msg_is(const zcp_msg *msg, size_t size, size_t align, uint32_t kind)
+{
+	if (msg->size == size && msg->kind == kind &&
+	    ((uintptr_t)msg->data & (align - 1)) == 0)
+		return 0;
+	return error_set(ZCP_E_TYPE, "a message of type %u, %zu bytes, is not "
+	    "what was expected: type %u, %zu bytes aligned to %zu", msg->kind,
+	    msg->size, kind, size, align);
+}

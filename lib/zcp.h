@@ -42,7 +42,8 @@ extern "C" {
 	X(FORK,    13, "handle belongs to the parent process")		\
 	X(INTR,    14, "interrupted by a signal")			\
 	X(ENDED,   15, "the port has been ended")			\
-	X(BUSY,    16, "in use")
+	X(BUSY,    16, "in use")					\
+	X(TYPE,    17, "message of another type")
 #define ZCP_ERROR_NAME(name, value, text) ZCP_E_##name = (value),
 enum zcp_error { ZCP_OK = 0, ZCP_ERRORS(ZCP_ERROR_NAME) };
 #undef ZCP_ERROR_NAME
@@ -393,6 +394,70 @@ ZCP_API int zcp_tap_read(zcp_tap *tap, zcp_msg *msg)
 /* zcp_tap_wait - as zcp_wait(). */
 ZCP_API int zcp_tap_wait(zcp_tap *tap, int64_t timeout)
     ZCP_RESULT __attribute__((nonnull));
+
+/* ---- typed messages ------------------------------------------------------ */
+
+/*
+ * zcp_msg_is - is this message a struct of `size` bytes, aligned to `align`,
+ * of user type `kind`?  Returns 0 or -ZCP_E_TYPE, with both sides named.  Any
+ * thread.
+ */
+ZCP_API int zcp_msg_is(const zcp_msg *msg, size_t size, size_t align,
+    uint32_t kind) ZCP_RESULT __attribute__((nonnull));
+
+#ifdef __cplusplus
+#define ZCP_ALIGNOF(T) alignof(T)
+#else
+#define ZCP_ALIGNOF(T) _Alignof(T)
+#endif
+
+/*
+ * ZCP_TYPE(name, T, kind) - the calls above for messages of one C type,
+ * without pointers, whose user type on the bus is `kind` (0 to 65,535):
+ *
+ *   T *name_loan(pub, &chunk, timeout)      an empty T, or NULL (zcp_errmsg())
+ *   int name_publish(pub, &chunk, timeout)  as zcp_publish()
+ *   int name_send(pub, &value, timeout)     as zcp_send(): a copy
+ *   int name_take(sub, &msg, &value)        as zcp_take(): value points to the
+ *                                           T until zcp_release(sub, &msg);
+ *                                           -ZCP_E_TYPE: another kind or size,
+ *                                           released and skipped
+ */
+#define ZCP_TYPE(name, T, kind_)					\
+static inline T *name##_loan(zcp_pub *pub, zcp_chunk *chunk,		\
+    int64_t timeout)							\
+{									\
+	if (zcp_loan(pub, sizeof(T), chunk, timeout) < 0)		\
+		return NULL;						\
+	chunk->kind = (kind_);						\
+	return (T *)chunk->data;					\
+}									\
+static inline int name##_publish(zcp_pub *pub, zcp_chunk *chunk,	\
+    int64_t timeout)							\
+{									\
+	return zcp_publish(pub, chunk, sizeof(T), timeout);		\
+}									\
+static inline int name##_send(zcp_pub *pub, const T *value,		\
+    int64_t timeout)							\
+{									\
+	return zcp_send(pub, value, sizeof(T), (kind_), timeout);	\
+}									\
+static inline int name##_take(zcp_sub *sub, zcp_msg *msg,		\
+    const T **value)							\
+{									\
+	int rc_ = zcp_take(sub, msg);					\
+									\
+	*value = NULL;							\
+	if (rc_ == 1 && (rc_ = zcp_msg_is(msg, sizeof(T),		\
+	    ZCP_ALIGNOF(T), (kind_))) == 0) {				\
+		*value = (const T *)msg->data;				\
+		return 1;						\
+	}								\
+	if (rc_ == -ZCP_E_TYPE)						\
+		zcp_release(sub, msg);					\
+	return rc_;							\
+}									\
+typedef T name##_message
 
 #ifdef __cplusplus
 }
