@@ -52,14 +52,21 @@ int links_rebuild(struct routed *r)
 	return 0;
 }
 
-static uint32_t find_run(const struct routed *r, uint32_t length)
+static uint32_t find_run(struct routed *r, uint32_t length)
 {
-	uint32_t run = 0;
+	uint32_t run = 0, most = r->d.m->max_links;
 
-	for (uint32_t i = 0; i < r->d.m->max_links; i++) {
+	/* Next fit: from where the last one was found, once round. */
+	for (uint32_t k = 0, i = r->link_rover; k < most + length; k++, i++) {
+		if (i >= most) {
+			i = 0;
+			run = 0;
+		}
 		run = r->link_used[i] ? 0 : run + 1;
-		if (run == length)
+		if (run == length) {
+			r->link_rover = i;
 			return i + 1 - length;
+		}
 	}
 	return UINT32_MAX;
 }

@@ -158,13 +158,69 @@ static bool meet(const struct routed *r, uint32_t publisher,
 	    retained(r, publisher)) && ports_match(r, publisher, subscriber);
 }
 
+/* What is done with each pair that meets; 0, or why to stop. */
+typedef int meeting(struct routed *r, uint32_t publisher, uint32_t subscriber,
+    void *arg);
+
+static int meet_topic(struct routed *r, uint32_t port, uint32_t topic,
+    meeting *visit, void *arg)
+{
+	bool publishes = port_of(r, port)->kind == PORT_PUBLISHER;
+	int rc;
+
+	chain_each(&r->of_topic, topic, i, after) {
+		uint32_t p = publishes ? port : i, s = publishes ? i : port;
+
+		if (meet(r, p, s) && (rc = visit(r, p, s, arg)) < 0)
+			return rc;
+	}
+	return 0;
+}
+
+/*
+ * Everybody on the other side: of the port's own topic, and for a publisher
+ * of the patterns that match it, for a pattern of the topics that it matches.
+ */
+static int meet_all(struct routed *r, uint32_t port, meeting *visit, void *arg)
+{
+	const struct port *p = port_of(r, port);
+	const char *name = r->d.topics[p->topic].name;
+	bool pattern = fact_load32(&r->d.topics[p->topic].state) ==
+	    TOPIC_PATTERN;
+	enum topic_state others = pattern ? TOPIC_NAMED : TOPIC_PATTERN;
+	int rc;
+
+	if (!pattern && (rc = meet_topic(r, port, p->topic, visit, arg)) < 0)
+		return rc;
+	if (!pattern && p->kind == PORT_SUBSCRIBER)
+		return 0;
+	chain_each(&r->of_kind, others, i, after) {
+		const char *other = r->d.topics[i].name;
+
+		if (topic_matches(pattern ? name : other,
+		    pattern ? other : name) &&
+		    (rc = meet_topic(r, port, i, visit, arg)) < 0)
+			return rc;
+	}
+	return 0;
+}
+
+static int count_one(struct routed *r, uint32_t publisher, uint32_t subscriber,
+    void *arg)
+{
+	(void)r;
+	(void)publisher;
+	(void)subscriber;
+	++*(uint32_t *)arg;
+	return 0;
+}
+
 /* The client reads the number behind "cursors=". */
-static int enough_cursors(const struct routed *r, uint32_t subscriber)
+static int enough_cursors(struct routed *r, uint32_t subscriber)
 {
 	uint32_t n = 0;
 
-	for (uint32_t i = 0; i < r->d.m->max_ports; i++)
-		n += meet(r, i, subscriber);
+	meet_all(r, subscriber, count_one, &n);
 	return n <= port_of(r, subscriber)->slots ? 0 :
 	    error_set(ZCP_E_REFUSED, "%u publishers are there, those that "
 	    "ended and left their history included, and the subscription "
@@ -172,22 +228,22 @@ static int enough_cursors(const struct routed *r, uint32_t subscriber)
 	    port_of(r, subscriber)->slots, n);
 }
 
+static int link_one(struct routed *r, uint32_t publisher, uint32_t subscriber,
+    void *arg)
+{
+	(void)arg;
+	return link_ports(r, publisher, subscriber);
+}
+
 int match_port(struct routed *r, uint32_t port)
 {
 	bool publishes = port_of(r, port)->kind == PORT_PUBLISHER;
 	int rc;
 
-	if (!publishes && (rc = enough_cursors(r, port)) < 0)
+	if ((!publishes && (rc = enough_cursors(r, port)) < 0) ||
+	    (rc = meet_all(r, port, link_one, NULL)) < 0) {
+		unmatch_port(r, port);
 		return rc;
-	for (uint32_t i = 0; i < r->d.m->max_ports; i++) {
-		uint32_t p = publishes ? port : i, s = publishes ? i : port;
-
-		if (!meet(r, p, s))
-			continue;
-		if ((rc = link_ports(r, p, s)) < 0) {
-			unmatch_port(r, port);
-			return rc;
-		}
 	}
 	if (publishes)
 		tell(r, port);
@@ -234,9 +290,8 @@ static void demote_port(struct routed *r, uint32_t port, bool on)
 
 void match_demote(struct routed *r, uint32_t slot, bool on)
 {
-	for (uint32_t i = 0; i < r->d.m->max_ports; i++)
-		if (is(r, i, PORT_SUBSCRIBER, PORT_OPEN) &&
-		    port_of(r, i)->participant == slot)
+	chain_each(&r->of_owner, slot, i, after)
+		if (is(r, i, PORT_SUBSCRIBER, PORT_OPEN))
 			demote_port(r, i, on);
 }
 
@@ -310,22 +365,38 @@ static bool linked(const struct routed *r, uint32_t port, uint32_t other,
 	return false;
 }
 
-static void repair_pair(struct routed *r, uint32_t p, uint32_t s)
+/* A pair that meets: both lists name it, or neither did and now both do. */
+static int repair_pair(struct routed *r, uint32_t p, uint32_t s, void *arg)
 {
 	uint64_t by_publisher, by_subscriber;
 	bool there = linked(r, p, s, &by_publisher);
 	bool back = linked(r, s, p, &by_subscriber);
-	bool open = is(r, p, PORT_PUBLISHER, PORT_OPEN) &&
-	    is(r, s, PORT_SUBSCRIBER, PORT_OPEN);
 
+	(void)arg;
 	if (there && !back)
 		link_add(r, s, link_make(p, link_cursor(by_publisher),
 		    fact_load32(&port_of(r, p)->serial),
 		    link_flags(by_publisher)));
 	else if (back && !there)
 		link_remove(r, s, p);
-	if (!there && open && link_ports(r, p, s) < 0)
+	/* History that was read and unlinked is not read again. */
+	if (!there && is(r, p, PORT_PUBLISHER, PORT_OPEN) &&
+	    link_ports(r, p, s) < 0)
 		log_warn("after adoption: %s", zcp_errmsg());
+	return 0;
+}
+
+/* A link that one side alone names, to a port that has ended. */
+static void remove_one_sided(struct routed *r, uint32_t port)
+{
+	uint64_t e = fact_load(&port_of(r, port)->links), back;
+
+	for (uint32_t i = extent_count(e); i-- > 0;) {
+		uint64_t link = fact_load(&r->d.links[extent_first(e) + i]);
+
+		if (!linked(r, link_port(link), port, &back))
+			link_remove_exact(r, port, link);
+	}
 }
 
 /* Links to ports that are gone, or were given to another owner. */
@@ -364,18 +435,17 @@ static void repair_demotions(struct routed *r)
 
 void match_repair(struct routed *r)
 {
-	uint32_t n = r->d.m->max_ports;
+	static const enum port_list lists[] = { PORTS_OPEN, PORTS_ENDED };
 
-	for (uint32_t i = 0; i < n; i++)
-		if (fact_load32(&port_of(r, i)->state) != PORT_FREE)
+	for (int l = 0; l < 2; l++)
+		chain_each(&r->of_state, lists[l], i, after)
 			remove_dangling(r, i);
-	for (uint32_t p = 0; p < n; p++)
-		for (uint32_t s = 0; s < n; s++)
-			if (fact_load32(&port_of(r, p)->state) != PORT_FREE &&
-			    port_of(r, p)->kind == PORT_PUBLISHER &&
-			    fact_load32(&port_of(r, s)->state) != PORT_FREE &&
-			    port_of(r, s)->kind == PORT_SUBSCRIBER &&
-			    ports_match(r, p, s))
-				repair_pair(r, p, s);
+	for (int l = 0; l < 2; l++)
+		chain_each(&r->of_state, lists[l], i, after)
+			if (port_of(r, i)->kind == PORT_PUBLISHER)
+				meet_all(r, i, repair_pair, NULL);
+	for (int l = 0; l < 2; l++)
+		chain_each(&r->of_state, lists[l], i, after)
+			remove_one_sided(r, i);
 	repair_demotions(r);
 }

@@ -256,15 +256,6 @@ static bool drain_port(struct routed *r, uint32_t index)
 	return false;
 }
 
-static bool owns_ports(const struct routed *r, uint32_t slot)
-{
-	for (uint32_t i = 0; i < r->d.m->max_ports; i++)
-		if (fact_load32(&r->d.ports[i].state) != PORT_FREE &&
-		    r->d.ports[i].participant == slot)
-			return true;
-	return false;
-}
-
 static void sweep_now(struct routed *r)
 {
 	struct sweep_report report;
@@ -281,30 +272,50 @@ static void sweep_now(struct routed *r)
 	r->last_sweep = clock_ns();
 }
 
+/*
+ * Moves the tails of ended rings; true when that left chunks which only a
+ * sweep frees: below a tail, or loaned by who has ended.
+ */
+static bool advance_ended(struct routed *r)
+{
+	bool garbage = false;
+
+	chain_each(&r->of_state, PORTS_ENDED, i, after) {
+		const struct port *p = &r->d.ports[i];
+		struct progress at = { 0 };
+
+		if (p->kind != PORT_PUBLISHER)
+			continue;
+		if (!advance_tail(r, i, false, &at) || at.tail == at.end)
+			garbage |= serial_named(r, fact_load32(&p->serial));
+		else
+			garbage |= at.tail != r->drained_to[i];
+		r->drained_to[i] = at.tail;
+	}
+	return garbage;
+}
+
 bool drain(struct routed *r)
 {
 	bool left = false;
 
-	retain_plan(r);
-	/* First the readers that no longer count, then the rings they kept. */
-	for (uint32_t i = 0; i < r->d.m->max_ports; i++)
-		if (r->d.ports[i].kind == PORT_SUBSCRIBER)
-			left |= drain_port(r, i);
-	for (uint32_t i = 0; i < r->d.m->max_ports; i++) {
-		struct progress at;
-		uint32_t state = fact_load32(&r->d.ports[i].state);
-
-		if (r->d.ports[i].kind == PORT_PUBLISHER &&
-		    (state == PORT_CLOSED || state == PORT_DEAD))
-			advance_tail(r, i, false, &at);
+	if (chain_first(&r->of_state, PORTS_ENDED) != CHAIN_END) {
+		retain_plan(r);
+		/* First the readers that no longer count, then the rings that
+		 * they kept. */
+		chain_each(&r->of_state, PORTS_ENDED, i, after)
+			if (r->d.ports[i].kind == PORT_SUBSCRIBER)
+				left |= drain_port(r, i);
+		if (advance_ended(r))
+			sweep_now(r);
+		chain_each(&r->of_state, PORTS_ENDED, i, after)
+			if (r->d.ports[i].kind == PORT_PUBLISHER)
+				left |= drain_port(r, i);
 	}
-	sweep_now(r);
-	for (uint32_t i = 0; i < r->d.m->max_ports; i++)
-		if (r->d.ports[i].kind == PORT_PUBLISHER)
-			left |= drain_port(r, i);
 	for (uint32_t i = 0; i < r->d.m->max_participants; i++)
 		if (fact_load32(&r->d.participants[i].state) ==
-		    PARTICIPANT_ENDED && !owns_ports(r, i))
+		    PARTICIPANT_ENDED &&
+		    chain_first(&r->of_owner, i) == CHAIN_END)
 			participant_forget(r, i);
 	return left;
 }
@@ -347,10 +358,11 @@ void sweep_all(struct routed *r)
 	}
 	retain_plan(r);
 	/* Ended rings keep nothing for readers that may lose it. */
-	for (uint32_t i = 0; i < r->d.m->max_ports; i++)
-		if (fact_load32(&r->d.ports[i].state) != PORT_FREE &&
-		    r->d.ports[i].kind == PORT_PUBLISHER)
-			advance_tail(r, i, fact_load32(
-			    &r->d.ports[i].state) != PORT_OPEN, &at);
+	chain_each(&r->of_state, PORTS_OPEN, i, after)
+		if (r->d.ports[i].kind == PORT_PUBLISHER)
+			advance_tail(r, i, false, &at);
+	chain_each(&r->of_state, PORTS_ENDED, i, after)
+		if (r->d.ports[i].kind == PORT_PUBLISHER)
+			advance_tail(r, i, true, &at);
 	sweep_now(r);
 }

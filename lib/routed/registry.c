@@ -32,30 +32,38 @@ static int topic_index(struct routed *r, const char *name, uint32_t index)
 	return 0;
 }
 
+static void topic_become(struct routed *r, uint32_t index,
+    enum topic_state state)
+{
+	struct topic *topic = &r->d.topics[index];
+
+	chain_remove(&r->of_kind, fact_load32(&topic->state), index);
+	fact_publish32(&topic->state, state);
+	chain_add(&r->of_kind, state, index);
+}
+
 static int topic_get(struct routed *r, const char *name, bool pattern)
 {
 	struct topic_name *t;
+	struct topic *topic;
+	uint32_t i;
 	int rc;
 
 	HASH_FIND_STR(r->topics, name, t);
 	if (t != NULL)
 		return (int)t->index;
-	for (uint32_t i = 0; i < r->d.m->max_topics; i++) {
-		struct topic *topic = &r->d.topics[i];
-
-		if (fact_load32(&topic->state) != TOPIC_FREE)
-			continue;
-		if ((rc = topic_index(r, name, i)) < 0)
-			return rc;
-		memset(topic->name, 0, sizeof(topic->name));
-		snprintf(topic->name, sizeof(topic->name), "%s", name);
-		topic->publishers = topic->subscribers = 0;
-		fact_publish32(&topic->state,
-		    pattern ? TOPIC_PATTERN : TOPIC_NAMED);
-		return (int)i;
-	}
-	return error_set(ZCP_E_REFUSED, "all %u topics are in use (zcp-routed "
-	    "--max-topics)", r->d.m->max_topics);
+	i = chain_first(&r->of_kind, TOPIC_FREE);
+	if (i == CHAIN_END)
+		return error_set(ZCP_E_REFUSED, "all %u topics are in use "
+		    "(zcp-routed --max-topics)", r->d.m->max_topics);
+	if ((rc = topic_index(r, name, i)) < 0)
+		return rc;
+	topic = &r->d.topics[i];
+	memset(topic->name, 0, sizeof(topic->name));
+	snprintf(topic->name, sizeof(topic->name), "%s", name);
+	topic->publishers = topic->subscribers = 0;
+	topic_become(r, i, pattern ? TOPIC_PATTERN : TOPIC_NAMED);
+	return (int)i;
 }
 
 static void topic_put(struct routed *r, uint32_t index)
@@ -66,7 +74,7 @@ static void topic_put(struct routed *r, uint32_t index)
 	if (topic->publishers + topic->subscribers > 0)
 		return;
 	HASH_FIND_STR(r->topics, topic->name, t);
-	fact_publish32(&topic->state, TOPIC_FREE);
+	topic_become(r, index, TOPIC_FREE);
 	if (t != NULL) {
 		HASH_DEL(r->topics, t);
 		free(t);
@@ -186,10 +194,8 @@ void participant_end(struct routed *r, uint32_t slot, bool died)
 	} else
 		log_debug("participant %u: %s (pid %u) left", slot, p->name,
 		    p->pid);
-	for (uint32_t i = 0; i < r->d.m->max_ports; i++)
-		if (fact_load32(&r->d.ports[i].state) == PORT_OPEN &&
-		    r->d.ports[i].participant == slot)
-			port_end(r, i, died);
+	chain_each(&r->of_owner, slot, i, after)
+		port_end(r, i, died);
 	drain_soon(r);
 }
 
@@ -208,24 +214,17 @@ void participant_forget(struct routed *r, uint32_t slot)
 static int find_port(struct routed *r, const struct registration *want,
     bool *repeated)
 {
-	int vacant = -1;
+	uint32_t vacant = chain_first(&r->of_state, PORTS_SPARE);
 
-	*repeated = false;
-	for (uint32_t i = 0; i < r->d.m->max_ports; i++) {
-		const struct port *p = &r->d.ports[i];
-		uint32_t state = fact_load32(&p->state);
-
-		if (state == PORT_OPEN && want->nonce != 0 &&
-		    p->nonce == want->nonce &&
-		    p->participant == want->participant) {
-			*repeated = true;
+	*repeated = true;
+	chain_each(&r->of_owner, want->participant, i, after)
+		if (fact_load32(&r->d.ports[i].state) == PORT_OPEN &&
+		    want->nonce != 0 && r->d.ports[i].nonce == want->nonce)
 			return (int)i;
-		}
-		if (state == PORT_FREE && vacant < 0)
-			vacant = (int)i;
-	}
-	return vacant >= 0 ? vacant : error_set(ZCP_E_REFUSED, "all %u ports "
-	    "are in use (zcp-routed --max-ports)", r->d.m->max_ports);
+	*repeated = false;
+	return vacant != CHAIN_END ? (int)vacant : error_set(ZCP_E_REFUSED,
+	    "all %u ports are in use (zcp-routed --max-ports)",
+	    r->d.m->max_ports);
 }
 
 static int check_place(struct routed *r, const struct registration *want)
@@ -248,14 +247,47 @@ static int check_place(struct routed *r, const struct registration *want)
 	return 0;
 }
 
-static void count_publishers(struct routed *r)
+static enum port_list list_for(uint32_t state)
 {
-	uint32_t n = 0;
+	switch (state) {
+	case PORT_FREE: return PORTS_SPARE;
+	case PORT_OPEN: return PORTS_OPEN;
+	default: return PORTS_ENDED;
+	}
+}
 
-	for (uint32_t i = 0; i < r->d.m->max_ports; i++)
-		n += r->d.ports[i].kind == PORT_PUBLISHER &&
-		    fact_load32(&r->d.ports[i].state) == PORT_OPEN;
-	fact_publish32(&r->d.m->publishers, n);
+/* The record says it, then the private lists follow. */
+static void port_become(struct routed *r, uint32_t index, uint32_t state)
+{
+	struct port *p = &r->d.ports[index];
+	uint32_t before = fact_load32(&p->state);
+
+	fact_publish32(&p->state, state);
+	chain_remove(&r->of_state, list_for(before), index);
+	chain_add(&r->of_state, list_for(state), index);
+	if (p->kind == PORT_PUBLISHER) {
+		r->publishers += (state == PORT_OPEN) - (before == PORT_OPEN);
+		fact_publish32(&r->d.m->publishers, r->publishers);
+	}
+}
+
+/* Its topic and its owner know of it. */
+static void port_enlist(struct routed *r, uint32_t index)
+{
+	const struct port *p = &r->d.ports[index];
+
+	chain_add(&r->of_topic, p->topic, index);
+	chain_add(&r->of_owner, p->participant, index);
+	topic_count(r, p, 1);
+}
+
+static void port_delist(struct routed *r, uint32_t index)
+{
+	const struct port *p = &r->d.ports[index];
+
+	chain_remove(&r->of_topic, p->topic, index);
+	chain_remove(&r->of_owner, p->participant, index);
+	topic_count(r, p, -1);
 }
 
 int port_add(struct routed *r, const struct registration *want)
@@ -289,9 +321,8 @@ int port_add(struct routed *r, const struct registration *want)
 	p->registration = fact_load(&r->d.m->registrations) + 1;
 	fact_publish(&p->links, 0);
 	fact_publish32(&p->serial, serial);
-	fact_publish32(&p->state, PORT_OPEN);
-	topic_count(r, p, 1);
-	count_publishers(r);
+	port_become(r, (uint32_t)index, PORT_OPEN);
+	port_enlist(r, (uint32_t)index);
 	if ((rc = match_port(r, (uint32_t)index)) < 0) {
 		port_forget(r, (uint32_t)index);
 		return rc;
@@ -316,8 +347,7 @@ void port_end(struct routed *r, uint32_t index, bool died)
 	    fact_load32(&ring->closed))
 		died = false;
 	p->ended_at = clock_ns();
-	fact_publish32(&p->state, died ? PORT_DEAD : PORT_CLOSED);
-	count_publishers(r);
+	port_become(r, index, died ? PORT_DEAD : PORT_CLOSED);
 	generation_bump(r, index);
 	if (p->kind == PORT_PUBLISHER) {
 		bell_announce(domain_bell(&r->d, bell_of_topic(p->topic)));
@@ -341,13 +371,13 @@ void port_end(struct routed *r, uint32_t index, bool died)
 /* What its owner has said in its file, when no daemon heard it. */
 void ports_closed_unheard(struct routed *r)
 {
-	for (uint32_t i = 0; i < r->d.m->max_ports; i++) {
+	chain_each(&r->of_state, PORTS_OPEN, i, after) {
 		struct port *p = &r->d.ports[i];
 		struct peer *peer = r->watch[p->participant].peer;
 		const struct subscription *s;
 		const struct ring *ring;
 
-		if (fact_load32(&p->state) != PORT_OPEN || peer == NULL)
+		if (peer == NULL)
 			continue;
 		if (p->kind == PORT_PUBLISHER ?
 		    (ring = peer_ring(peer, p->offset, p->slots)) != NULL &&
@@ -366,8 +396,8 @@ void port_forget(struct routed *r, uint32_t index)
 
 	unmatch_port(r, index);
 	links_release(r, index);
-	topic_count(r, p, -1);
-	fact_publish32(&p->state, PORT_FREE);
+	port_delist(r, index);
+	port_become(r, index, PORT_FREE);
 	generation_bump(r, index);
 	topic_put(r, p->topic);
 }
@@ -383,8 +413,13 @@ static int rebuild_topics(struct routed *r)
 
 		topic->publishers = topic->subscribers = 0;
 		topic->name[TOPIC_NAME - 1] = '\0';
+		if (fact_load32(&topic->state) > TOPIC_PATTERN)
+			return error_set(ZCP_E_DAMAGED, "domain %s: the record "
+			    "of topic %u makes no sense", r->d.name, i);
 		if (fact_load32(&topic->state) != TOPIC_FREE)
 			rc = topic_index(r, topic->name, i);
+		chain_remove(&r->of_kind, TOPIC_FREE, i);
+		chain_add(&r->of_kind, fact_load32(&topic->state), i);
 	}
 	for (uint32_t i = 0; i < r->d.m->max_ports && rc == 0; i++) {
 		struct port *p = &r->d.ports[i];
@@ -395,7 +430,11 @@ static int rebuild_topics(struct routed *r)
 		    p->participant >= r->d.m->max_participants)
 			return error_set(ZCP_E_DAMAGED, "domain %s: the record "
 			    "of port %u makes no sense", r->d.name, i);
-		topic_count(r, p, 1);
+		port_enlist(r, i);
+		chain_remove(&r->of_state, PORTS_SPARE, i);
+		chain_add(&r->of_state, list_for(fact_load32(&p->state)), i);
+		r->publishers += p->kind == PORT_PUBLISHER &&
+		    fact_load32(&p->state) == PORT_OPEN;
 		p->drained_at = 0;
 	}
 	/* A daemon was killed before it counted, and answered, this one: its
@@ -409,6 +448,34 @@ static int rebuild_topics(struct routed *r)
 		if (fact_load32(&r->d.topics[i].state) != TOPIC_FREE)
 			topic_put(r, i);
 	return rc;
+}
+
+int registry_open(struct routed *r)
+{
+	const struct mgmt *m = r->d.m;
+	int rc;
+
+	if ((rc = chain_open(&r->of_topic, m->max_topics, m->max_ports)) < 0 ||
+	    (rc = chain_open(&r->of_owner, m->max_participants,
+	    m->max_ports)) < 0 ||
+	    (rc = chain_open(&r->of_state, PORT_LISTS, m->max_ports)) < 0 ||
+	    (rc = chain_open(&r->of_kind, TOPIC_PATTERN + 1,
+	    m->max_topics)) < 0)
+		return rc;
+	/* Each is added in front: the lowest are taken first. */
+	for (uint32_t i = m->max_ports; i-- > 0;)
+		chain_add(&r->of_state, PORTS_SPARE, i);
+	for (uint32_t i = m->max_topics; i-- > 0;)
+		chain_add(&r->of_kind, TOPIC_FREE, i);
+	return 0;
+}
+
+void registry_close(struct routed *r)
+{
+	chain_close(&r->of_topic);
+	chain_close(&r->of_owner);
+	chain_close(&r->of_state);
+	chain_close(&r->of_kind);
 }
 
 int registry_rebuild(struct routed *r)

@@ -47,7 +47,7 @@ bool retain_pending(const struct routed *r)
 
 bool retain_expired(const struct routed *r)
 {
-	for (uint32_t i = 0; i < r->d.m->max_ports; i++)
+	chain_each(&r->of_state, PORTS_ENDED, i, after)
 		if (r->keep[i] > 0 && !retained(r, i))
 			return true;
 	return false;
@@ -80,7 +80,7 @@ void retain_plan(struct routed *r)
 {
 	uint32_t count = 0;
 
-	for (uint32_t i = 0; i < r->d.m->max_ports; i++) {
+	chain_each(&r->of_state, PORTS_ENDED, i, after) {
 		r->keep[i] = 0;
 		if (retained(r, i))
 			r->ended[count++] = i;
@@ -109,15 +109,17 @@ int retain_open(struct routed *r)
 	const struct mgmt *m = r->d.m;
 
 	r->keep = calloc(m->max_ports, sizeof(*r->keep));
+	r->drained_to = calloc(m->max_ports, sizeof(*r->drained_to));
 	r->ended = calloc(m->max_ports, sizeof(*r->ended));
 	r->budget = calloc(m->max_topics, sizeof(*r->budget));
-	return r->keep && r->ended && r->budget ? 0 :
+	return r->keep && r->drained_to && r->ended && r->budget ? 0 :
 	    error_set(ZCP_E_SYS, "out of memory");
 }
 
 void retain_close(struct routed *r)
 {
 	free(r->keep);
+	free(r->drained_to);
 	free(r->ended);
 	free(r->budget);
 }

@@ -11,6 +11,7 @@
 #include <sys/un.h>
 #include <uthash.h>
 
+#include "chain.h"
 #include "domain.h"
 #include "readers.h"
 #include "text.h"
@@ -50,13 +51,23 @@ struct topic_name {
 	UT_hash_handle hh;
 };
 
+/* Which ports are worth a look. */
+enum port_list { PORTS_SPARE, PORTS_OPEN, PORTS_ENDED, PORT_LISTS };
+
 struct routed {
 	struct settings settings;
 	struct domain d;
 	struct watch *watch;		/* by participant slot */
 	struct topic_name *topics;	/* by full name */
+	struct chain of_topic;		/* ports by topic */
+	struct chain of_owner;		/* ports by participant */
+	struct chain of_state;		/* ports by enum port_list */
+	struct chain of_kind;		/* topics by enum topic_state */
+	uint32_t publishers;		/* open ones */
 	uint8_t *link_used;		/* which entries of the links table */
+	uint32_t link_rover;		/* where the last free run was found */
 	uint32_t *keep;			/* by port: messages retained after its end */
+	uint64_t *drained_to;		/* by port: tail at the last drain() */
 	uint32_t *ended;		/* retain_plan()'s: ports */
 	uint64_t *budget;		/* retain_plan()'s: by topic */
 	uint64_t *serials_named;	/* bitmap, while serials wrap */
@@ -110,7 +121,9 @@ struct registration {
 	uint64_t offset, nonce, retain;
 };
 
-int registry_rebuild(struct routed *r);
+int registry_open(struct routed *r);	/* private lists, empty */
+void registry_close(struct routed *r);
+int registry_rebuild(struct routed *r);	/* after adoption */
 int participant_add(struct routed *r, const char *name, uint64_t nonce,
     pid_t pid, uid_t uid, gid_t gid);
 /* Its ports close, or die; it is forgotten once they have drained. */

@@ -183,9 +183,10 @@ static int find_domain(struct routed *r, bool *adopt)
 
 static void wake_everybody(struct routed *r)
 {
-	for (uint32_t i = 0; i < r->d.m->max_ports; i++)
-		if (fact_load32(&r->d.ports[i].state) != PORT_FREE)
-			generation_bump(r, i);
+	chain_each(&r->of_state, PORTS_OPEN, i, after)
+		generation_bump(r, i);
+	chain_each(&r->of_state, PORTS_ENDED, i, after)
+		generation_bump(r, i);
 	for (uint32_t i = 0; i < bell_count(r->d.m); i++)
 		bell_ring(domain_bell(&r->d, i));
 	bell_announce(domain_bell(&r->d, BELL_DOMAIN));
@@ -201,10 +202,9 @@ static void bury_the_dead(struct routed *r)
 		/* A daemon killed between the participant and its ports. */
 		if (fact_load32(&p->state) != PARTICIPANT_ENDED)
 			continue;
-		for (uint32_t k = 0; k < r->d.m->max_ports; k++)
-			if (r->d.ports[k].participant == i)
-				port_end(r, k, fact_load32(&p->flags) &
-				    PARTICIPANT_DIED);
+		chain_each(&r->of_owner, i, k, after)
+			port_end(r, k, fact_load32(&p->flags) &
+			    PARTICIPANT_DIED);
 	}
 }
 
@@ -236,7 +236,7 @@ static int set_up(struct routed *r)
 	r->watch = calloc(r->d.m->max_participants, sizeof(*r->watch));
 	if (r->watch == NULL)
 		return error_set(ZCP_E_SYS, "out of memory");
-	if ((rc = retain_open(r)) < 0)
+	if ((rc = registry_open(r)) < 0 || (rc = retain_open(r)) < 0)
 		return rc;
 	for (uint32_t i = 0; i < r->d.m->max_participants; i++)
 		r->watch[i].pidfd = -1;
@@ -476,6 +476,7 @@ static void tear_down(struct routed *r)
 	free(r->watch);
 	free(r->link_used);
 	retain_close(r);
+	registry_close(r);
 	clients_forget(r);
 	free(r->serials_named);
 	if (r->fd >= 0)

@@ -263,15 +263,11 @@ static int do_release(struct routed *r, struct request *q)
 	    &port)) < 0 ||
 	    (rc = number32(q, "serial", SERIAL_MASK, 0, &serial)) < 0)
 		return rc;
-	for (uint32_t i = 0; i < r->d.m->max_ports; i++) {
-		struct port *p = &r->d.ports[i];
-
-		if (fact_load32(&p->state) == PORT_OPEN &&
-		    p->participant == slot &&
-		    (port == UINT32_MAX || port == i) &&
-		    (serial == 0 || serial == fact_load32(&p->serial)))
+	chain_each(&r->of_owner, slot, i, after)
+		if ((port == UINT32_MAX || port == i) &&
+		    (serial == 0 ||
+		    serial == fact_load32(&r->d.ports[i].serial)))
 			port_end(r, i, false);
-	}
 	drain(r);
 	return reply(q, "OK");
 }

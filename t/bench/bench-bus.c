@@ -14,7 +14,7 @@
 #include "atomics.h"
 #include "bench.h"
 
-enum { TRIPS = 100000, REPEATS_MOST = 99 };
+enum { TRIPS = 100000 };
 
 /* Latencies are measured in pairs of one run, limit and bus by turns; where
  * each direction has a line of its own, as in any pair of rings, the machine
@@ -246,37 +246,10 @@ static double publish_cost(int subscribers)
 	return (double)t / PUBLISHES;
 }
 
-/* ---- the table ----------------------------------------------------------------------------- */
-
-static int repeats = 5;
-
-struct row {
-	const char *name, *unit;
-	double value[REPEATS_MOST], limit[REPEATS_MOST], ratio[REPEATS_MOST];
-	const char *against;
-	const char *target;
-};
-
-static void add(struct row *row, int i, double value, double limit)
-{
-	row->value[i] = value;
-	row->limit[i] = limit;
-	row->ratio[i] = value / limit;
-}
-
-static void print(struct row *row)
-{
-	double v = median(row->value, repeats), l = median(row->limit, repeats),
-	    r = median(row->ratio, repeats);
-
-	printf("%-34s %10.4g %-6s %-26s %10.4g   %5.2f x   %s\n", row->name, v,
-	    row->unit, row->against, l, r, row->target);
-}
-
 int main(int argc, char **argv)
 {
-	static const char *const pools[] = { "128:16384", "4K:256", "64K:256",
-	    NULL };
+	static const char *const options[] = { "--pool", "128:16384",
+	    "--pool", "4K:256", "--pool", "64K:256", NULL };
 	static struct row two_lines = { .name = "(limit: two lines)", .unit =
 	    "ns", .against = "cache-line ping-pong", .target = "" };
 	static struct row small = { .name = "one way, 32 bytes", .unit = "ns",
@@ -292,34 +265,31 @@ int main(int argc, char **argv)
 	static struct row cost = { .name = "publish, 64 subscribers", .unit =
 	    "ns", .against = "publish, 1 subscriber", .target = "<= 1.2" };
 
-	if (argc > 1 && (repeats = atoi(argv[1])) < 1)
-		repeats = 1;
-	if (repeats > REPEATS_MOST)
-		repeats = REPEATS_MOST;
-	bench_daemon_start(pools);
+	int repeats = bench_repeats(argc, argv, 5);
+
+	bench_daemon_start(options);
 	for (int i = 0; i < repeats; i++) {
 		bench_settle();
-		add(&two_lines, i, limit_two_lines(), limit_ping_pong());
-		add(&small, i, latency(0), limit_ping_pong());
+		row_add(&two_lines, limit_two_lines(), limit_ping_pong());
+		row_add(&small, latency(0), limit_ping_pong());
 		bench_settle();
-		add(&large, i, latency(65536), limit_ping_pong());
-		add(&in_slot, i, throughput((struct stream){ INLINE }),
+		row_add(&large, latency(65536), limit_ping_pong());
+		row_add(&in_slot, throughput((struct stream){ INLINE }),
 		    limit_spsc());
-		add(&each, i, throughput((struct stream){ CHUNK_EACH }),
+		row_add(&each, throughput((struct stream){ CHUNK_EACH }),
 		    limit_spsc());
-		add(&batched, i, throughput((struct stream){ BATCHED }),
+		row_add(&batched, throughput((struct stream){ BATCHED }),
 		    limit_spsc());
-		add(&cost, i, publish_cost(64), publish_cost(1));
+		row_add(&cost, publish_cost(64), publish_cost(1));
 	}
-	printf("%-34s %10s %-6s %-26s %10s   %5s     %s\n", "figure", "median",
-	    "", "limit in the same run", "median", "ratio", "target");
-	print(&two_lines);
-	print(&small);
-	print(&large);
-	print(&in_slot);
-	print(&each);
-	print(&batched);
-	print(&cost);
+	table_head();
+	row_print(&two_lines);
+	row_print(&small);
+	row_print(&large);
+	row_print(&in_slot);
+	row_print(&each);
+	row_print(&batched);
+	row_print(&cost);
 	bench_daemon_stop();
 	return 0;
 }

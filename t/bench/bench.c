@@ -236,7 +236,7 @@ bool bench_settle(void)
 static pid_t daemon_pid;
 static char runtime_dir[64];
 
-void bench_daemon_start(const char *const *pools)
+void bench_daemon_start(const char *const *options)
 {
 	const char *argv[32] = { "zcp-routed", "-f", "-q" };
 	const char *program = getenv("ZCP_ROUTED");
@@ -251,10 +251,8 @@ void bench_daemon_start(const char *const *pools)
 	}
 	setenv("ZCP_RUNTIME_DIR", runtime_dir, 1);
 	setenv("ZCP_DOMAIN", strrchr(runtime_dir, '/') + 1, 1);
-	for (; *pools != NULL && n < 30; pools++) {
-		argv[n++] = "--pool";
-		argv[n++] = *pools;
-	}
+	for (; *options != NULL && n < 30; options++)
+		argv[n++] = *options;
 	argv[n] = NULL;
 	fflush(NULL);
 	if ((daemon_pid = fork()) == 0) {
@@ -279,4 +277,39 @@ void bench_daemon_stop(void)
 		if (chdir("/") == 0)
 			rmdir(runtime_dir);
 	}
+}
+
+/* ---- the table ------------------------------------------------------------------------- */
+
+int bench_repeats(int argc, char **argv, int usual)
+{
+	int n = argc > 1 ? atoi(argv[1]) : usual;
+
+	return n < 1 ? 1 : n > REPEATS_MOST ? REPEATS_MOST : n;
+}
+
+void row_add(struct row *row, double value, double limit)
+{
+	if (row->count == REPEATS_MOST)
+		return;
+	row->value[row->count] = value;
+	row->limit[row->count] = limit;
+	row->ratio[row->count++] = value / limit;
+}
+
+void table_head(void)
+{
+	printf("%-34s %10s %-6s %-26s %10s   %5s     %s\n", "figure", "median",
+	    "", "beside, in the same run", "median", "ratio", "target");
+}
+
+void row_print(struct row *row)
+{
+	double v = median(row->value, row->count);
+	double l = median(row->limit, row->count);
+	double r = median(row->ratio, row->count);
+
+	printf("%-34s %10.4g %-6s %-26s %10.4g   %5.2f x   %s\n", row->name, v,
+	    row->unit, row->against, l, r, row->target ? row->target : "");
+	fflush(stdout);
 }

@@ -32,11 +32,30 @@ double limit_spsc(void);
  * seconds on a virtual machine); false when they stay apart. */
 bool bench_settle(void);
 
-/* A private daemon for a pool setting, in a domain of its own. */
-void bench_daemon_start(const char *const *pools);
+/* A private daemon with these options, in a domain of its own. */
+void bench_daemon_start(const char *const *options);
 void bench_daemon_stop(void);
 void bench_check(int rc);	/* rc >= 0, or the message and exit */
 
 double median(double *sample, int n);
+
+/* ---- the table ------------------------------------------------------------ */
+
+enum { REPEATS_MOST = 99 };
+
+/* One figure, measured several times beside another in the same run. */
+struct row {
+	const char *name, *unit;
+	const char *against;		/* the limit, or the same with one */
+	const char *target;
+	double value[REPEATS_MOST], limit[REPEATS_MOST], ratio[REPEATS_MOST];
+	int count;
+};
+
+/* How often, from the command line; the default if it is not there. */
+int bench_repeats(int argc, char **argv, int usual);
+void row_add(struct row *row, double value, double limit);
+void table_head(void);
+void row_print(struct row *row);
 
 #endif

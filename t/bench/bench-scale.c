@@ -1,0 +1,364 @@
+/*
+ * bench-scale - what many cost beside one, in one run: subscribers of a
+ * publisher, publishers of a reader, sleepers of a wake-up, topics and
+ * processes of a domain.
+ *
+ *   bench-scale [REPEATS]
+ */
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "bench.h"
+
+enum { PUBLISHES = 200000, RECEIVES = 400000, WAKES = 30, CYCLES = 300,
+	REGISTRATIONS = 300 };
+
+/* ---- publishing, by subscribers ------------------------------------------------ */
+
+/* A chunk each, to lossy readers that never read: every reclaim looks at all
+ * of them, and at what they hold. */
+static double publish_cost(int subscribers)
+{
+	zcp_pub_options po = { .stamp = ZCP_STAMP_NONE };
+	zcp_sub_options so = { .lossy = ZCP_LOSSY, .publishers = 1 };
+	zcp_sub **sub = calloc((size_t)subscribers, sizeof(*sub));
+	zcp_chunk chunk;
+	zcp_pub *pub;
+	zcp *bus;
+	uint64_t t = 0;
+
+	bench_pin(0);
+	bench_check(zcp_open(&bus, NULL));
+	bench_check(zcp_offer(bus, "cost", &po, &pub));
+	for (int i = 0; i < subscribers; i++)
+		bench_check(zcp_subscribe(bus, "cost", &so, &sub[i]));
+	for (int i = -PUBLISHES / 10; i < PUBLISHES; i++) {
+		if (i == 0)
+			t = bench_ns();
+		bench_check(zcp_loan(pub, 64, &chunk, -1));
+		*(volatile int *)chunk.data = i;
+		bench_check(zcp_publish(pub, &chunk, 64, -1));
+	}
+	t = bench_ns() - t;
+	for (int i = 0; i < subscribers; i++)
+		zcp_unsubscribe(&sub[i]);
+	zcp_stop_offer(&pub);
+	zcp_close(&bus);
+	free(sub);
+	return (double)t / PUBLISHES;
+}
+
+/* ---- receiving, by publishers ----------------------------------------------------- */
+
+/* All rings are filled, then read: the reader's cost alone. */
+static double receive_cost(int publishers)
+{
+	enum { EACH = 512 };
+	zcp_pub_options po = { .stamp = ZCP_STAMP_NONE };
+	zcp_sub_options so = { .publishers = 64 };
+	zcp_pub *pub[64];
+	zcp_sub *sub;
+	zcp_msg msg;
+	zcp *bus;
+	uint64_t t = 0, got = 0;
+
+	bench_pin(0);
+	bench_check(zcp_open(&bus, NULL));
+	bench_check(zcp_subscribe(bus, "choir", &so, &sub));
+	for (int i = 0; i < publishers; i++)
+		bench_check(zcp_offer(bus, "choir", &po, &pub[i]));
+	while (got < RECEIVES) {
+		uint64_t from;
+
+		for (int n = 0; n < EACH; n++)
+			for (int i = 0; i < publishers; i++)
+				bench_check(zcp_send(pub[i], "0123456789", 10,
+				    0, -1));
+		from = bench_ns();
+		while (zcp_take(sub, &msg) == 1) {
+			zcp_release(sub, &msg);
+			got++;
+		}
+		t += bench_ns() - from;
+	}
+	for (int i = 0; i < publishers; i++)
+		zcp_stop_offer(&pub[i]);
+	zcp_unsubscribe(&sub);
+	zcp_close(&bus);
+	return (double)t / (double)got;
+}
+
+/* ---- waking, by sleepers ------------------------------------------------------------ */
+
+struct dormitory {
+	_Atomic int asleep, awake, stop;
+	_Atomic uint64_t last;		/* when the last one had the message */
+};
+
+static void sleeper(struct dormitory *d)
+{
+	zcp_sub *sub;
+	zcp_msg msg;
+	zcp *bus;
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	bench_check(zcp_open(&bus, NULL));
+	bench_check(zcp_subscribe(bus, "alarm", NULL, &sub));
+	for (;;) {
+		uint64_t now, last;
+		int rc;
+
+		atomic_fetch_add(&d->asleep, 1);
+		while ((rc = zcp_take(sub, &msg)) == 0)
+			bench_check(zcp_wait(sub, -1));
+		bench_check(rc);
+		zcp_release(sub, &msg);
+		now = bench_ns();
+		last = atomic_load(&d->last);
+		while (last < now && !atomic_compare_exchange_weak(&d->last,
+		    &last, now))
+			;
+		if (msg.size == 1)
+			break;
+		atomic_fetch_add(&d->awake, 1);
+	}
+	zcp_unsubscribe(&sub);
+	zcp_close(&bus);
+}
+
+/* Until the last of `sleepers` has the message; *publish: until the publisher
+ * may go on. */
+static double wake_time(int sleepers, double *publish)
+{
+	struct dormitory *d = bench_shared(sizeof(*d));
+	double last[WAKES], own[WAKES];
+	zcp_pub *pub;
+	zcp *bus;
+
+	fflush(NULL);
+	for (int i = 0; i < sleepers; i++)
+		if (fork() == 0) {
+			sleeper(d);
+			_exit(0);
+		}
+	bench_check(zcp_open(&bus, NULL));
+	bench_check(zcp_offer(bus, "alarm", NULL, &pub));
+	bench_check(zcp_pub_wait_readers(pub, sleepers, -1));
+	for (int i = 0; i < WAKES; i++) {
+		uint64_t t;
+
+		while (atomic_load(&d->asleep) < (i + 1) * sleepers)
+			usleep(1000);
+		usleep(20000);		/* beyond anybody's spinning */
+		t = bench_ns();
+		bench_check(zcp_send(pub, "wake up", 7, 0, -1));
+		own[i] = (double)(bench_ns() - t);
+		while (atomic_load(&d->awake) < (i + 1) * sleepers)
+			usleep(200);
+		last[i] = (double)(atomic_load(&d->last) - t);
+	}
+	bench_check(zcp_send(pub, "", 1, 0, -1));
+	while (wait(NULL) > 0 && zcp_pub_readers(pub) > 0)
+		;
+	zcp_stop_offer(&pub);
+	zcp_close(&bus);
+	munmap(d, sizeof(*d));
+	*publish = median(own, WAKES) / 1000;
+	return median(last, WAKES) / 1000;
+}
+
+/* ---- a domain that is full of others --------------------------------------------------- */
+
+/* A publisher and a subscription, opened and closed, beside `topics`. */
+static double register_time(int topics)
+{
+	zcp_pub_options po = { .slots = 8 };
+	zcp_sub_options so = { .publishers = 1, .holds = 4 };
+	zcp_pub **pub = calloc((size_t)topics, sizeof(*pub));
+	zcp_sub **sub = calloc((size_t)topics, sizeof(*sub));
+	char topic[32];
+	uint64_t t;
+	zcp *bus;
+
+	bench_check(zcp_open(&bus, NULL));
+	for (int i = 0; i < topics; i++) {
+		snprintf(topic, sizeof(topic), "many/%d", i);
+		bench_check(zcp_subscribe(bus, topic, &so, &sub[i]));
+		bench_check(zcp_offer(bus, topic, &po, &pub[i]));
+	}
+	t = bench_ns();
+	for (int i = 0; i < REGISTRATIONS; i++) {
+		zcp_pub *p;
+		zcp_sub *s;
+
+		snprintf(topic, sizeof(topic), "one/%d", i);
+		bench_check(zcp_subscribe(bus, topic, &so, &s));
+		bench_check(zcp_offer(bus, topic, &po, &p));
+		zcp_stop_offer(&p);
+		zcp_unsubscribe(&s);
+	}
+	t = bench_ns() - t;
+	for (int i = 0; i < topics; i++) {
+		zcp_stop_offer(&pub[i]);
+		zcp_unsubscribe(&sub[i]);
+	}
+	zcp_close(&bus);
+	free(pub);
+	free(sub);
+	return (double)t / REGISTRATIONS / 1000;
+}
+
+/* One message, beside `topics` that are open in the same process. */
+static double topic_cost(int topics)
+{
+	zcp_pub_options po = { .slots = 8, .stamp = ZCP_STAMP_NONE };
+	zcp_sub_options so = { .publishers = 1, .holds = 4 };
+	zcp_pub **pub = calloc((size_t)topics, sizeof(*pub));
+	zcp_sub **sub = calloc((size_t)topics, sizeof(*sub));
+	char topic[32];
+	uint64_t t, n = 0;
+	zcp_msg msg;
+	zcp *bus;
+
+	bench_check(zcp_open(&bus, NULL));
+	for (int i = 0; i < topics; i++) {
+		snprintf(topic, sizeof(topic), "many/%d", i);
+		bench_check(zcp_subscribe(bus, topic, &so, &sub[i]));
+		bench_check(zcp_offer(bus, topic, &po, &pub[i]));
+	}
+	t = bench_ns();
+	while (n < PUBLISHES)
+		for (int i = 0; i < topics; i++, n++) {
+			bench_check(zcp_send(pub[i], "0123456789", 10, 0, -1));
+			bench_check(zcp_take(sub[i], &msg));
+			zcp_release(sub[i], &msg);
+		}
+	t = bench_ns() - t;
+	for (int i = 0; i < topics; i++) {
+		zcp_stop_offer(&pub[i]);
+		zcp_unsubscribe(&sub[i]);
+	}
+	zcp_close(&bus);
+	free(pub);
+	free(sub);
+	return (double)t / (double)n;
+}
+
+struct presence {
+	_Atomic int there, stop;
+};
+
+/* Attach, offer, publish, detach: a command's life, beside `others`. */
+static double attach_time(int others)
+{
+	struct presence *p = bench_shared(sizeof(*p));
+	zcp_pub_options po = { .slots = 8 };
+	uint64_t t;
+
+	fflush(NULL);
+	for (int i = 0; i < others; i++)
+		if (fork() == 0) {
+			zcp *bus;
+
+			prctl(PR_SET_PDEATHSIG, SIGKILL);
+			bench_check(zcp_open(&bus, NULL));
+			p->there++;
+			while (!p->stop)
+				usleep(20000);
+			zcp_close(&bus);
+			_exit(0);
+		}
+	while (p->there < others)
+		usleep(1000);
+	t = bench_ns();
+	for (int i = 0; i < CYCLES; i++) {
+		zcp_pub *pub;
+		zcp *bus;
+
+		bench_check(zcp_open(&bus, NULL));
+		bench_check(zcp_offer(bus, "visit", &po, &pub));
+		bench_check(zcp_send(pub, "x", 1, 0, -1));
+		zcp_stop_offer(&pub);
+		zcp_close(&bus);
+	}
+	t = bench_ns() - t;
+	p->stop = 1;
+	while (wait(NULL) > 0 && others-- > 1)
+		;
+	munmap(p, sizeof(*p));
+	return (double)t / CYCLES / 1000;
+}
+
+/* ---- the table --------------------------------------------------------------------------- */
+
+typedef double figure(int n);
+
+static void compare(const char *name, const char *unit, const char *against,
+    figure *measure, int many, int repeats)
+{
+	struct row row = { .name = name, .unit = unit, .against = against };
+
+	for (int i = 0; i < repeats; i++)
+		row_add(&row, measure(many), measure(1));
+	row_print(&row);
+}
+
+static void compare_wakes(const char *name, const char *own_name, int many,
+    int repeats)
+{
+	struct row last = { .name = name, .unit = "us",
+	    .against = "wake-up, 1 sleeper" };
+	struct row own = { .name = own_name, .unit = "us",
+	    .against = "publish, 1 sleeper" };
+
+	for (int i = 0; i < repeats; i++) {
+		double p, p1, w = wake_time(many, &p), w1 = wake_time(1, &p1);
+
+		row_add(&last, w, w1);
+		row_add(&own, p, p1);
+	}
+	row_print(&last);
+	row_print(&own);
+}
+
+int main(int argc, char **argv)
+{
+	static const char *const options[] = { "--pool", "128:16384",
+	    "--max-participants", "1100", "--max-topics", "10300",
+	    "--max-ports", "20600", "--max-links", "100000", NULL };
+	int repeats = bench_repeats(argc, argv, 3);
+
+	bench_daemon_start(options);
+	table_head();
+	compare("publish, 64 subscribers", "ns", "publish, 1 subscriber",
+	    publish_cost, 64, repeats);
+	compare("publish, 256 subscribers", "ns", "publish, 1 subscriber",
+	    publish_cost, 256, repeats);
+	compare("publish, 1024 subscribers", "ns", "publish, 1 subscriber",
+	    publish_cost, 1024, repeats);
+	compare("receive, 8 publishers", "ns", "receive, 1 publisher",
+	    receive_cost, 8, repeats);
+	compare("receive, 64 publishers", "ns", "receive, 1 publisher",
+	    receive_cost, 64, repeats);
+	compare_wakes("wake-up, 16 sleepers", "publish, 16 sleepers", 16,
+	    repeats);
+	compare_wakes("wake-up, 256 sleepers", "publish, 256 sleepers", 256,
+	    repeats);
+	compare_wakes("wake-up, 1024 sleepers", "publish, 1024 sleepers", 1024,
+	    repeats);
+	compare("send and take, 1000 topics", "ns", "the same, 1 topic",
+	    topic_cost, 1000, repeats);
+	compare("open+close 2 ports, 10000 topics", "us", "the same, 1 topic",
+	    register_time, 10000, 1);
+	compare("attach to detach, 500 processes", "us",
+	    "the same, 1 process", attach_time, 500, repeats);
+	bench_daemon_stop();
+	return 0;
+}
