@@ -12,7 +12,7 @@
  * stock can take in, so that its cost (readers, holds, perhaps a fence) is
  * shared by many.
  */
-enum { RECLAIM_LEAST = 8, RECLAIM_MOST = 128 };
+enum { RECLAIM_LEAST = 8, RECLAIM_MOST = 512 };
 
 static bool reclaim_due(const struct zcp_pub *pub, uint32_t pool)
 {
@@ -135,15 +135,36 @@ static int no_memory(const struct zcp_pub *pub, size_t size, int rc)
 	    rc == -ZCP_E_TIMEOUT ? "timed out, " : "");
 }
 
+/* Half of what lies in the ring: chunk by chunk each would cost two switches
+ * of context, a reclaim and a sweep. */
+static uint64_t half_of_ring(const struct zcp_pub *pub)
+{
+	return pub->head - (pub->head - pub->tail) / 2;
+}
+
+static bool half_read(struct zcp_pub *pub)
+{
+	return readers_refresh(pub) < 0 ||
+	    reclaimable(pub) >= half_of_ring(pub);
+}
+
 static int wait_for_memory(struct zcp_pub *pub, size_t size,
     uint64_t deadline)
 {
-	uint64_t until = deadline_after((int64_t)BELL_RECHECK);
+	uint64_t until = deadline_after(PATIENCE);
 	int rc;
 
+	/* While its own readers are at it they bring back more than others. */
+	if (pub->out > 1) {
+		rc = pub_wait(pub, half_of_ring(pub), half_read, false,
+		    until < deadline ? until : deadline);
+		if (rc != -ZCP_E_TIMEOUT)
+			return rc;
+	}
+	until = deadline_after((int64_t)BELL_RECHECK);
 	/* An idle publisher's ring is reclaimed by the daemon when asked. */
 	control_hint(pub->bus->d.name, "SWEEP");
-	rc = pub_wait(pub, pub->tail + 1, memory_may_be_back,
+	rc = pub_wait(pub, pub->tail + 1, memory_may_be_back, true,
 	    until < deadline ? until : deadline);
 	if (rc == -ZCP_E_TIMEOUT && clock_ns() >= deadline)
 		return no_memory(pub, size, rc);

@@ -10,7 +10,10 @@
 #include "ring.h"
 #include "zcp.h"
 
-enum { STOCK_MAX = 256 };
+enum {
+	STOCK_MAX = 1024,
+	PATIENCE = 1000000,	/* ns to wait for much, before little is enough */
+};
 
 /* Chunks taken back from readers, LOANED, ready for the next loan. */
 struct stock {
@@ -114,8 +117,9 @@ void stock_return(struct zcp_pub *pub);
 /* What a publisher waits for; true when it may go on. */
 typedef bool wait_for(struct zcp_pub *pub);
 
-/* Waits until `ready`, rung by readers that cross `want`; -ZCP_E_TIMEOUT. */
-int pub_wait(struct zcp_pub *pub, uint64_t want, wait_for *ready,
+/* Waits until `ready`, rung by readers that cross `want`, and if it is for
+ * memory by whoever gives some back; -ZCP_E_TIMEOUT, -ZCP_E_INTR. */
+int pub_wait(struct zcp_pub *pub, uint64_t want, wait_for *ready, bool memory,
     uint64_t deadline);
 
 /* Waits for room for at least one message: 0 or an error. */

@@ -3,10 +3,7 @@
 #include "publisher.h"
 #include "spin.h"
 
-enum {
-	APART = 8,		/* pauses between two looks at the cursors */
-	PATIENCE = 1000000,	/* ns; then one free slot is enough */
-};
+enum { APART = 8 };		/* pauses between two looks at the cursors */
 
 struct waiting {
 	struct zcp_pub *pub;
@@ -27,44 +24,47 @@ static bool spin_ready(struct zcp_pub *pub, wait_for *ready, uint64_t deadline)
 	return spin_until(&pub->spin, deadline, ready_now, &w);
 }
 
-/* The room bell, and those of all pools: a loan waits for either. */
-static unsigned bells_of(struct zcp_pub *pub, struct bell **bells)
+/* The room bell, and for memory those of the pools: who waits for room must
+ * not be woken by every chunk that a reader gives back. */
+static unsigned bells_of(struct zcp_pub *pub, struct bell **bells, bool memory)
 {
 	struct domain *d = &pub->bus->d;
 	unsigned n = 0;
 
 	bells[n++] = pub->room_bell;
-	for (uint32_t i = 0; d->waitv && i < d->pools.count; i++)
+	for (uint32_t i = 0; memory && d->waitv && i < d->pools.count; i++)
 		bells[n++] = domain_bell(d, bell_of_pool(i));
 	return n;
 }
 
-int pub_wait(struct zcp_pub *pub, uint64_t want, wait_for *ready,
+int pub_wait(struct zcp_pub *pub, uint64_t want, wait_for *ready, bool memory,
     uint64_t deadline)
 {
 	struct domain *d = &pub->bus->d;
 	struct waiting w = { pub, ready };
 	struct bell *bells[1 + MAX_POOLS];
-	unsigned count = bells_of(pub, bells);
-	uint64_t left, began;
+	unsigned count = bells_of(pub, bells, memory);
+	uint64_t left, began, looked;
 	int rc = 0;
 
 	if (ready(pub) || spin_ready(pub, ready, deadline))
 		return 0;
-	began = clock_ns();
+	began = looked = clock_ns();
 	news_store(&pub->ring->waits, ++pub->waits);
 	want_store(pub->ring, WANT_SET | want);
 	while (rc == 0 && !ready(pub)) {
 		/* One futex knows nothing of the pools: look more often. */
-		left = deadline_left(deadline, d->waitv ? BELL_RECHECK :
-		    BELL_RECHECK / 10);
+		left = deadline_left(deadline, d->waitv || !memory ?
+		    BELL_RECHECK : BELL_RECHECK / 10);
 		if (left == 0)
 			rc = error_set(ZCP_E_TIMEOUT, "timed out");
 		else
 			rc = bell_sleep(bells, count, NULL, left, d->symmetric,
 			    d->waitv, ready_now, &w);
-		if (rc == 0 && !ready(pub))
-			readers_bury(pub);
+		if (rc < 0 || ready(pub) || clock_ns() - looked < BELL_RECHECK)
+			continue;
+		readers_bury(pub);
+		looked = clock_ns();
 	}
 	want_store(pub->ring, 0);
 	spin_learn(&pub->spin, began);
@@ -99,10 +99,10 @@ static int wait_for_readers(struct zcp_pub *pub, uint64_t deadline)
 {
 	uint64_t soon = deadline_after(PATIENCE);
 	int rc = pub_wait(pub, worthwhile(pub), moved_enough,
-	    soon < deadline ? soon : deadline);
+	    false, soon < deadline ? soon : deadline);
 
 	return rc == -ZCP_E_TIMEOUT ?
-	    pub_wait(pub, worthwhile(pub), moved, deadline) : rc;
+	    pub_wait(pub, worthwhile(pub), moved, false, deadline) : rc;
 }
 
 int pub_room(struct zcp_pub *pub, int64_t timeout)
