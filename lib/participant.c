@@ -214,6 +214,16 @@ int zcp_open(zcp **out, const zcp_options *options)
 	return 0;
 }
 
+static void places_free(struct place *list)
+{
+	while (list != NULL) {
+		struct place *place = list;
+
+		list = place->next;
+		free(place);
+	}
+}
+
 void zcp_close(zcp **handle)
 {
 	struct zcp *bus = *handle;
@@ -230,12 +240,8 @@ void zcp_close(zcp **handle)
 		control_farewell(bus->d.name, request);
 		own_file_remove(instance(bus), bus->slot);
 	}
-	while (bus->places != NULL) {
-		struct place *place = bus->places;
-
-		bus->places = place->next;
-		free(place);
-	}
+	places_free(bus->idle);
+	places_free(bus->abandoned);
 	segment_close(&bus->own);
 	domain_detach(&bus->d);
 	pthread_mutex_destroy(&bus->lock);
@@ -259,16 +265,20 @@ static bool let_go(const struct zcp *bus, const struct place *place)
 {
 	const struct port *port = &bus->d.ports[place->port];
 
-	return !place->busy && (place->serial == 0 ||
+	return place->serial == 0 ||
 	    fact_load32(&port->state) == PORT_FREE ||
-	    fact_load32(&port->serial) != place->serial);
+	    fact_load32(&port->serial) != place->serial;
 }
 
 static struct place *place_find(struct zcp *bus, uint64_t bytes)
 {
-	for (struct place *p = bus->places; p != NULL; p = p->next)
-		if (p->bytes == bytes && let_go(bus, p))
-			return p;
+	for (struct place **p = &bus->idle; *p != NULL; p = &(*p)->next)
+		if ((*p)->bytes == bytes && let_go(bus, *p)) {
+			struct place *found = *p;
+
+			*p = found->next;
+			return found;
+		}
 	return NULL;
 }
 
@@ -289,8 +299,6 @@ static int place_new(struct zcp *bus, uint64_t bytes, struct place **out)
 		return error_set(ZCP_E_SYS, "out of memory");
 	place->offset = bus->committed;
 	place->bytes = bytes;
-	place->next = bus->places;
-	bus->places = place;
 	bus->committed += bytes;
 	*out = place;
 	return 0;
@@ -304,19 +312,28 @@ int place_get(struct zcp *bus, uint64_t bytes, struct place **out)
 	bytes = (bytes + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE;
 	if ((*out = place_find(bus, bytes)) == NULL)
 		rc = place_new(bus, bytes, out);
-	if (rc == 0) {
-		(*out)->busy = true;
+	if (rc == 0)
 		(*out)->serial = 0;
-	}
 	pthread_mutex_unlock(&bus->lock);
 	return rc;
 }
 
-void place_put(struct zcp *bus, struct place *place)
+static void push(struct zcp *bus, struct place **list, struct place *place)
 {
 	pthread_mutex_lock(&bus->lock);
-	place->busy = false;
+	place->next = *list;
+	*list = place;
 	pthread_mutex_unlock(&bus->lock);
+}
+
+void place_put(struct zcp *bus, struct place *place)
+{
+	push(bus, &bus->idle, place);
+}
+
+void place_unregistered(struct zcp *bus, struct place *place, int rc)
+{
+	push(bus, rc == -ZCP_E_REFUSED ? &bus->idle : &bus->abandoned, place);
 }
 
 /* ---- ports ----------------------------------------------------------------------------- */

@@ -14,7 +14,6 @@
 struct place {
 	uint64_t offset, bytes;
 	uint32_t port, serial;		/* of the port that last lay here */
-	bool busy;			/* open, or not yet let go by the daemon */
 	struct place *next;
 };
 
@@ -28,7 +27,8 @@ struct zcp {
 	int64_t timeout;		/* for control calls, ns */
 	unsigned born;			/* fork generation */
 	uint64_t committed;		/* bytes of p<n> */
-	struct place *places;
+	struct place *idle;		/* places whose ports have ended */
+	struct place *abandoned;	/* nobody knows whether a port is there */
 	pthread_mutex_t lock;		/* places */
 	pthread_t beat;
 	bool beating, stop;
@@ -48,6 +48,9 @@ static inline int bus_check(const struct zcp *bus)
 int place_get(struct zcp *bus, uint64_t bytes, struct place **place);
 /* The port that lay there is being closed (or never came to be). */
 void place_put(struct zcp *bus, struct place *place);
+/* Its registration failed with `rc`: refused it never came to be; unanswered
+ * it may have, and the place stays taken. */
+void place_unregistered(struct zcp *bus, struct place *place, int rc);
 
 /* Registers a port: `what` is its verb and arguments.  Returns its index;
  * errors of control_call(). */

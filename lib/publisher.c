@@ -144,9 +144,7 @@ int zcp_offer(zcp *bus, const char *topic, const zcp_pub_options *options,
 		goto fail;
 	ring_prepare(pub);
 	if ((rc = pub_register(pub, options->retain)) < 0) {
-		/* Unanswered it may be registered: then its place stays taken. */
-		if (rc == -ZCP_E_REFUSED)
-			place_put(bus, pub->place);
+		place_unregistered(bus, pub->place, rc);
 		goto fail;
 	}
 	*out = pub;

@@ -140,9 +140,7 @@ static int sub_open(struct zcp_sub *sub, const zcp_sub_options *options,
 	subscription_prepare(sub);
 	if ((rc = sub_register(sub)) == 0)
 		return 0;
-	/* Unanswered it may be registered: then its place stays taken. */
-	if (rc == -ZCP_E_REFUSED)
-		place_put(bus, sub->place);
+	place_unregistered(bus, sub->place, rc);
 	if (rc == -ZCP_E_REFUSED && options->publishers == 0 &&
 	    (hint = strstr(zcp_errmsg(), "cursors=")) != NULL)
 		*needed = (uint32_t)strtoul(hint + strlen("cursors="), NULL, 10);

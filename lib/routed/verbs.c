@@ -263,11 +263,12 @@ static int do_release(struct routed *r, struct request *q)
 	    &port)) < 0 ||
 	    (rc = number32(q, "serial", SERIAL_MASK, 0, &serial)) < 0)
 		return rc;
-	chain_each(&r->of_owner, slot, i, after)
-		if ((port == UINT32_MAX || port == i) &&
-		    (serial == 0 ||
-		    serial == fact_load32(&r->d.ports[i].serial)))
+	if (port == UINT32_MAX)
+		chain_each(&r->of_owner, slot, i, after)
 			port_end(r, i, false);
+	else if (r->d.ports[port].participant == slot &&
+	    (serial == 0 || serial == fact_load32(&r->d.ports[port].serial)))
+		port_end(r, port, false);
 	drain(r);
 	return reply(q, "OK");
 }
