@@ -165,7 +165,7 @@ static inline enum took take_chunk(struct feed *f, zcp_msg *msg,
 
 static inline enum took take_once(struct feed *f, zcp_msg *msg)
 {
-	struct message m;
+	struct message m = { 0 };
 
 	switch (ring_get(f->ring, f->mask, f->at, &m, msg->small)) {
 	case SLOT_EMPTY:

@@ -177,7 +177,7 @@ static int read_one(struct zcp_tap *tap, struct tapped *t, zcp_msg *msg)
 {
 	uint64_t body[INLINE_SIZE / 8];
 	enum slot_found found_slot;
-	struct message m;
+	struct message m = { 0 };
 	const char *data;
 	uint64_t tail;
 

@@ -193,7 +193,9 @@ all_pages() {
         spawn zcp-pub --name "writer$i" --history 3 "many/default/$i" <"$WORK/input"
     done
     eventually status_has 'publishers=20'
-    spawn zcp-pub --name last --history 3 many/default/x -m "$(head -c 100 /dev/zero | tr '\0' x)"
+    # One of them reads this, and its history keeps the chunk.
+    printf '%s\n' "$(printf 'x%.0s' {1..100})" >&8
+    eventually status_has 'messages=1 bytes=100'
     all_pages DUMP >"$WORK/dump"
     run cat "$WORK/dump"
     assert_line --regexp '^domain=.* max_ports=2048 '
@@ -201,6 +203,7 @@ all_pages() {
     assert_line --regexp '^participant=[0-9]+ name=writer20 pid=[0-9]+ uid=[0-9]+ '
     assert_line --regexp '^port=[0-9]+ kind=publisher .* tail=0 head=0 closed=0'
     assert_line --regexp '^link=[0-9]+:[0-9]+ cursor=[0-9]+ .* at=0 let_go=0'
+    assert_line --regexp '^chunk=0:[0-9]+ size=128 state=published serial=[0-9]+ last=0$'
     assert_equal "$(grep -c '^port=.* kind=publisher .* state=1' "$WORK/dump")" 20
     # 20 of the pattern, one of the topic.
     assert_equal "$(grep -c "^link=" "$WORK/dump")" 21

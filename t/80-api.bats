@@ -16,7 +16,7 @@ setup_file() {
     local lib=$ZCP_BIN/../lib/.libs file
     for file in "$EXAMPLES"/*.c; do
         # shellcheck disable=SC2086
-        ${CC:-cc} -std=c11 -D_POSIX_C_SOURCE=200809L -Wall -Wextra -Werror ${ZCP_CFLAGS:-} \
+        ${CC:-cc} -std=c11 -D_POSIX_C_SOURCE=200809L -Wall -Wextra -Werror ${ZCP_SANITIZE:-} \
             -I"$SRC/lib" "$file" -o "${file%.c}" -L"$lib" -Wl,-rpath,"$(cd "$lib" && pwd)" -lzcp
     done
     PATH=$EXAMPLES:$PATH
@@ -150,7 +150,7 @@ C
     for compiler in "${CC:-cc}" "c++ -x c++"; do
         command -v "${compiler%% *}" >/dev/null || continue
         # shellcheck disable=SC2086
-        $compiler -Wall -Wextra -Werror ${ZCP_CFLAGS:-} -I"$SRC/lib" "$WORK/types.c" -o "$WORK/types" \
+        $compiler -Wall -Wextra -Werror ${ZCP_SANITIZE:-} -I"$SRC/lib" "$WORK/types.c" -o "$WORK/types" \
             -L"$lib" -Wl,-rpath,"$(cd "$lib" && pwd)" -lzcp
         run -0 "$WORK/types"
         assert_line "a message of type 1, 4 bytes, is not what was expected: type 1, 8 bytes aligned to 8"

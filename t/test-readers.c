@@ -348,7 +348,7 @@ struct several_topics {
 
 static void open_several(struct several_topics *s)
 {
-	char topic[16];
+	char topic[32];
 
 	must(zcp_waitset_open(bus, &s->set));
 	for (int i = 0; i < TOPICS; i++) {
