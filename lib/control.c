@@ -16,7 +16,7 @@
 #include "topic.h"
 
 #define SYSTEM_DIR "/run/zcp"
-enum { ATTEMPT_MS = 500, RETRY_MS = 20, PATH_SIZE = 108 };
+enum { ATTEMPT_MS = 500, RETRY_MS = 20, PAUSE_MS = 20, PATH_SIZE = 108 };
 _Static_assert(PATH_SIZE == sizeof(((struct sockaddr_un *)0)->sun_path),
     "paths are sockets' paths");
 
@@ -224,6 +224,11 @@ int control_call(const char *domain, const char *request, char *reply,
 		n = attempt(domain, request, reply, size, deadline, uid, &busy);
 		if (n < 0)
 			return n;
+		if (n > 0 && strncmp(reply, "ERROR: " CONTROL_BUSY, 7 +
+		    strlen(CONTROL_BUSY)) == 0 && clock_ns() < deadline) {
+			usleep(PAUSE_MS * 1000);
+			continue;
+		}
 		if (n > 0 && strncmp(reply, "ERROR: ", 7) == 0)
 			return error_set(ZCP_E_REFUSED, "%s", reply + 7);
 		if (n > 0)

@@ -13,6 +13,9 @@ enum {
 					   come in pages */
 };
 
+/* How an error begins that only asks for a pause. */
+#define CONTROL_BUSY "busy: "
+
 /*
  * Where a daemon of this user would put "<domain>.<suffix>": $ZCP_RUNTIME_DIR,
  * else $XDG_RUNTIME_DIR/zcp, else /tmp/zcp-<uid>.  `make` creates the
@@ -24,7 +27,8 @@ int control_path(char path[sizeof(((struct sockaddr_un *)0)->sun_path)],
 /*
  * One request, one reply.  Looks for the daemon, sends, and repeats until
  * `deadline` (clock_ns), so a request must be one that may be repeated: it
- * carries a nonce or has no effect.  Returns the reply's length; the reply is
+ * carries a nonce or has no effect.  A daemon that is busy is asked again after
+ * a pause.  Returns the reply's length; the reply is
  * NUL-terminated and *uid, if not NULL, the daemon's user.  An "ERROR: ..."
  * reply is -ZCP_E_REFUSED with its reason as message; nobody answers:
  * -ZCP_E_NODAEMON; -ZCP_E_PERM; -ZCP_E_INTR.

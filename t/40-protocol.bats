@@ -264,7 +264,7 @@ all_pages() {
         say PING
         [ "$output" = PONG ] || break
     done
-    assert_output --partial "ERROR: process $TALK_PID sends more than 2 requests a second (zcp-routed --max-requests)"
+    assert_output --partial "ERROR: busy: process $TALK_PID asks too much, more than 2 requests a second"
     printf PING >&"${TALK[1]}"
     run ask PING
     assert_output PONG

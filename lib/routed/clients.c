@@ -1,9 +1,12 @@
 /*
- * clients.c - what the daemon remembers of those who send requests: how many,
- * so that one cannot delay the others, and whether they showed the token.
+ * clients.c - what the daemon remembers of those who send requests: what they
+ * cost, so that one cannot delay the others, and whether they showed the
+ * token.
  *
- * A token bucket a process (Turner 1986): `rate` requests a second, and as
- * many saved up at most.
+ * A token bucket a process (Turner 1986) of time: each request costs its
+ * share of a second, or twice the time that it took to answer if that is
+ * more, so that one process gets at most half of the daemon.  What is saved
+ * up lasts for SAVED.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -13,12 +16,13 @@
 #include "liveness.h"
 #include "routed.h"
 
-enum { REMEMBERED = 4096 };
+enum { REMEMBERED = 4096, SHARE = 2 };
+#define SAVED (NS_PER_S / 10)
 
 struct known_client {
 	pid_t pid;
 	uint64_t since;			/* bucket last filled, ns */
-	uint64_t credit;		/* ns of silence, worth requests */
+	int64_t credit;			/* ns */
 	bool told;			/* that it asks too much, since it last did not */
 	uint64_t start_time;		/* of the process that showed the token; 0 */
 	UT_hash_handle hh;
@@ -40,7 +44,7 @@ static struct known_client *known(struct routed *r, pid_t pid)
 	if ((c = calloc(1, sizeof(*c))) == NULL)
 		return NULL;
 	c->pid = pid;
-	c->credit = NS_PER_S;
+	c->credit = SAVED;
 	c->since = clock_ns();
 	HASH_ADD_INT(r->clients, pid, c);
 	return c;
@@ -49,18 +53,17 @@ static struct known_client *known(struct routed *r, pid_t pid)
 enum quota quota_take(struct routed *r, const struct client *client)
 {
 	struct known_client *c = known(r, client->pid);
-	uint64_t price = NS_PER_S / r->settings.max_requests, now;
+	uint64_t now;
 
 	if (c == NULL)
 		return QUOTA_LEFT;
 	now = clock_ns();
-	c->credit += now - c->since;
-	if (c->credit > NS_PER_S)
-		c->credit = NS_PER_S;
+	c->credit += (int64_t)(now - c->since);
+	if (c->credit > SAVED)
+		c->credit = SAVED;
 	c->since = now;
-	if (c->credit >= price) {
-		c->credit -= price;
-		c->told = c->told && c->credit < NS_PER_S / 2;
+	if (c->credit > 0) {
+		c->told = c->told && c->credit < SAVED / 2;
 		return QUOTA_LEFT;
 	}
 	news_add(&r->d.m->refused, 1);
@@ -68,6 +71,17 @@ enum quota quota_take(struct routed *r, const struct client *client)
 		return QUOTA_SILENCE;
 	c->told = true;
 	return QUOTA_REFUSE;
+}
+
+void quota_charge(struct routed *r, const struct client *client,
+    uint64_t began)
+{
+	struct known_client *c = known(r, client->pid);
+	int64_t price = NS_PER_S / r->settings.max_requests;
+	int64_t took = (int64_t)(clock_ns() - began) * SHARE;
+
+	if (c != NULL)
+		c->credit -= took > price ? took : price;
 }
 
 /* ---- the token ------------------------------------------------------------------ */

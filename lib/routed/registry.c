@@ -263,6 +263,8 @@ static void port_become(struct routed *r, uint32_t index, uint32_t state)
 	uint32_t before = fact_load32(&p->state);
 
 	fact_publish32(&p->state, state);
+	if (index >= r->ports_most)
+		r->ports_most = index + 1;
 	chain_remove(&r->of_state, list_for(before), index);
 	chain_add(&r->of_state, list_for(state), index);
 	if (p->kind == PORT_PUBLISHER) {
@@ -433,6 +435,7 @@ static int rebuild_topics(struct routed *r)
 		port_enlist(r, i);
 		chain_remove(&r->of_state, PORTS_SPARE, i);
 		chain_add(&r->of_state, list_for(fact_load32(&p->state)), i);
+		r->ports_most = i + 1;
 		r->publishers += p->kind == PORT_PUBLISHER &&
 		    fact_load32(&p->state) == PORT_OPEN;
 		p->drained_at = 0;

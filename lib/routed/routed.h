@@ -64,6 +64,7 @@ struct routed {
 	struct chain of_state;		/* ports by enum port_list */
 	struct chain of_kind;		/* topics by enum topic_state */
 	uint32_t publishers;		/* open ones */
+	uint32_t ports_most;		/* that were ever in use: the first so many */
 	uint8_t *link_used;		/* which entries of the links table */
 	uint32_t link_rover;		/* where the last free run was found */
 	uint32_t *keep;			/* by port: messages retained after its end */
@@ -212,6 +213,9 @@ enum quota {
 	QUOTA_SILENCE,		/* it has been told */
 };
 enum quota quota_take(struct routed *r, const struct client *client);
+/* Answering it has taken since `began` (clock_ns). */
+void quota_charge(struct routed *r, const struct client *client,
+    uint64_t began);
 
 /* The token that a client shows; -ZCP_E_PERM if it is not the domain's. */
 int client_show(struct routed *r, const struct client *client,

@@ -20,35 +20,45 @@ static bool opened(const struct routed *r, const struct port *p)
 	    fact_load32(&s->opened) == SUBSCRIPTION_OPEN);
 }
 
-static uint32_t count_ports(const struct routed *r, uint32_t kind,
-    bool draining)
+struct counts {
+	uint32_t publishers, subscribers, draining;
+};
+
+static struct counts count_ports(const struct routed *r)
 {
-	uint32_t n = 0;
+	struct counts n = { .publishers = r->publishers };
 
-	for (uint32_t i = 0; i < r->d.m->max_ports; i++) {
-		uint32_t state = fact_load32(&r->d.ports[i].state);
-
-		n += r->d.ports[i].kind == kind && state != PORT_FREE &&
-		    draining == (state != PORT_OPEN) &&
-		    (draining || opened(r, &r->d.ports[i]));
-	}
+	chain_each(&r->of_state, PORTS_OPEN, i, after)
+		n.subscribers += r->d.ports[i].kind == PORT_SUBSCRIBER &&
+		    opened(r, &r->d.ports[i]);
+	chain_each(&r->of_state, PORTS_ENDED, i, after)
+		n.draining++;
 	return n;
 }
 
-static uint32_t count_states(const shared_u32 *first, size_t stride,
-    uint32_t n, uint32_t state)
+static uint32_t count_topics(const struct routed *r)
 {
-	uint32_t count = 0;
+	uint32_t n = 0;
 
-	for (uint32_t i = 0; i < n; i++)
-		count += fact_load32((const shared_u32 *)
-		    ((const char *)first + i * stride)) == state;
-	return count;
+	chain_each(&r->of_kind, TOPIC_NAMED, i, after)
+		n++;
+	return n;
+}
+
+static uint32_t count_participants(const struct routed *r)
+{
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < r->d.m->max_participants; i++)
+		n += fact_load32(&r->d.participants[i].state) ==
+		    PARTICIPANT_LIVE;
+	return n;
 }
 
 static void say_domain(struct routed *r, struct text *t)
 {
 	const struct mgmt *m = r->d.m;
+	struct counts n = count_ports(r);
 
 	text_add(t, "domain=%s uid=%u pid=%d uptime=%" PRIu64 " layout=%d.%d "
 	    "fences=%s waitv=%s\n", r->d.name, (unsigned)r->d.uid,
@@ -59,14 +69,8 @@ static void say_domain(struct routed *r, struct text *t)
 	text_add(t, "participants=%u topics=%u publishers=%u subscribers=%u "
 	    "draining=%u deaths=%" PRIu64 " reclaimed=%" PRIu64
 	    " demotions=%" PRIu64 " refused=%" PRIu64 "\n",
-	    count_states(&r->d.participants[0].state,
-	    sizeof(struct participant), m->max_participants, PARTICIPANT_LIVE),
-	    count_states(&r->d.topics[0].state, sizeof(struct topic),
-	    m->max_topics, TOPIC_NAMED),
-	    count_ports(r, PORT_PUBLISHER, false),
-	    count_ports(r, PORT_SUBSCRIBER, false),
-	    count_ports(r, PORT_PUBLISHER, true) +
-	    count_ports(r, PORT_SUBSCRIBER, true),
+	    count_participants(r), count_topics(r), n.publishers,
+	    n.subscribers, n.draining,
 	    news_load(&m->deaths), news_load(&m->reclaimed),
 	    news_load(&m->demotions), news_load(&m->refused));
 }
@@ -161,7 +165,7 @@ static bool say_item(struct routed *r, struct text *t, uint32_t i)
 		say_pool(r, t, i);
 	else if ((i -= r->d.pools.count) < r->d.m->max_participants)
 		say_participant(r, t, i);
-	else if ((i -= r->d.m->max_participants) < r->d.m->max_ports)
+	else if ((i -= r->d.m->max_participants) < r->ports_most)
 		say_port(r, t, i);
 	else
 		return false;

@@ -13,6 +13,8 @@
 #include <sys/stat.h>
 
 #include "atomics.h"
+#include "clock.h"
+#include "control.h"
 #include "error.h"
 #include "liveness.h"
 #include "routed.h"
@@ -461,21 +463,25 @@ bool answer(struct routed *r, const struct client *c, const char *text,
     size_t length, struct text *out)
 {
 	struct request q = { .client = c, .reply = out };
+	uint64_t began = clock_ns();
 	int rc = 0;
 
 	switch (quota_take(r, c)) {
 	case QUOTA_SILENCE:
 		return false;
 	case QUOTA_REFUSE:
-		rc = error_set(ZCP_E_REFUSED, "process %d sends more than %u "
-		    "requests a second (zcp-routed --max-requests): the rest "
-		    "is dropped", (int)c->pid, r->settings.max_requests);
+		rc = error_set(ZCP_E_BUSY, CONTROL_BUSY "process %d asks too "
+		    "much, more than %u requests a second or half of this "
+		    "daemon's time (zcp-routed --max-requests); what it sends "
+		    "before a pause is dropped", (int)c->pid,
+		    r->settings.max_requests);
 		break;
 	case QUOTA_LEFT:
+		if ((rc = parse(&q, text, length)) == 0)
+			rc = obey(r, &q);
+		quota_charge(r, c, began);
 		break;
 	}
-	if (rc == 0 && (rc = parse(&q, text, length)) == 0)
-		rc = obey(r, &q);
 	if (rc < 0) {
 		out->used = 0;
 		text_add(out, "ERROR: %s", zcp_errmsg());

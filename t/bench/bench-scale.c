@@ -12,13 +12,15 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "bench.h"
 
 enum { PUBLISHES = 200000, RECEIVES = 400000, WAKES = 30, CYCLES = 300,
-	REGISTRATIONS = 300 };
+	REGISTRATIONS = 300, REQUESTS = 1000 };
 
 /* ---- publishing, by subscribers ------------------------------------------------ */
 
@@ -296,6 +298,96 @@ static double attach_time(int others)
 	return (double)t / CYCLES / 1000;
 }
 
+/* ---- the daemon beside those who misbehave --------------------------------------------- */
+
+enum misbehaviour { HONEST, FLOOD, SILENT };
+
+static int request_socket(struct sockaddr_un *to)
+{
+	struct sockaddr_un own = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+	to->sun_family = AF_UNIX;
+	snprintf(to->sun_path, sizeof(to->sun_path), "%s/%s.sock",
+	    getenv("ZCP_RUNTIME_DIR"), getenv("ZCP_DOMAIN"));
+	if (fd < 0 || bind(fd, (struct sockaddr *)&own,
+	    sizeof(sa_family_t)) < 0) {
+		perror("socket");
+		exit(1);
+	}
+	return fd;
+}
+
+/* As many requests as it can send; the silent one never reads a reply. */
+static void misbehave(enum misbehaviour how)
+{
+	struct sockaddr_un to;
+	int fd = request_socket(&to);
+	char reply[8192];
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	for (;;) {
+		sendto(fd, "STATUS", 6, how == FLOOD ? MSG_DONTWAIT : 0,
+		    (struct sockaddr *)&to, sizeof(to));
+		while (how == FLOOD && recv(fd, reply, sizeof(reply),
+		    MSG_DONTWAIT) > 0)
+			;
+	}
+}
+
+/* An honest client's PING and its answer, the median of many, us. */
+static double ping_beside(enum misbehaviour how, double *worst)
+{
+	double sample[REQUESTS], usual;
+	struct sockaddr_un to;
+	int fd = request_socket(&to);
+	char reply[64];
+	pid_t pid = 0;
+
+	fflush(NULL);
+	if (how != HONEST && (pid = fork()) == 0)
+		misbehave(how);
+	usleep(100000);
+	for (int i = 0; i < REQUESTS; i++) {
+		uint64_t t = bench_ns();
+
+		if (sendto(fd, "PING", 4, 0, (struct sockaddr *)&to,
+		    sizeof(to)) < 0 || recv(fd, reply, sizeof(reply), 0) != 4) {
+			perror("PING");
+			exit(1);
+		}
+		sample[i] = (double)(bench_ns() - t) / 1000;
+		usleep(500);
+	}
+	if (pid > 0) {
+		kill(pid, SIGKILL);
+		waitpid(pid, NULL, 0);
+	}
+	close(fd);
+	usual = median(sample, REQUESTS);	/* sorts them */
+	*worst = sample[REQUESTS * 99 / 100];
+	return usual;
+}
+
+static void compare_pings(const char *name, const char *worst_name,
+    enum misbehaviour how, int repeats)
+{
+	struct row usual = { .name = name, .unit = "us",
+	    .against = "PING, alone" };
+	struct row worst = { .name = worst_name, .unit = "us",
+	    .against = "PING, alone, p99" };
+
+	for (int i = 0; i < repeats; i++) {
+		double p, p1, m = ping_beside(how, &p);
+		double m1 = ping_beside(HONEST, &p1);
+
+		row_add(&usual, m, m1);
+		row_add(&worst, p, p1);
+	}
+	row_print(&usual);
+	row_print(&worst);
+}
+
 /* ---- the table --------------------------------------------------------------------------- */
 
 typedef double figure(int n);
@@ -359,6 +451,10 @@ int main(int argc, char **argv)
 	    register_time, 10000, 1);
 	compare("attach to detach, 500 processes", "us",
 	    "the same, 1 process", attach_time, 500, repeats);
+	compare_pings("PING beside a flooding client", "the same, p99", FLOOD,
+	    repeats);
+	compare_pings("PING beside a silent client", "the same, p99", SILENT,
+	    repeats);
 	bench_daemon_stop();
 	return 0;
 }
