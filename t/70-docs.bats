@@ -19,6 +19,15 @@ page() { find "$SRC/man" -name "$1.[0-9]"; }
     done
 }
 
+@test "every test that the design page names is there, and run" {
+    local name names
+    names=$(sed -n '/^\.Sh WHAT MAY RUN/,/^\.Sh SEE/s/^\.Li \([a-z_]*\).*/\1/p' "$(page zcp-design)")
+    [ "$(wc -l <<<"$names")" -ge 30 ]
+    for name in $names; do
+        [ "$(cat "$SRC"/t/test-*.c | grep -c "$name")" -ge 2 ] || fail "no test $name"
+    done
+}
+
 @test "the README's examples work when pasted" {
     # In a domain of its own: others may use the default one.
     export XDG_RUNTIME_DIR=$WORK
@@ -31,6 +40,8 @@ page() { find "$SRC/man" -name "$1.[0-9]"; }
     assert_equal "$(grep -c '1000000$' <<<"$output")" 3
     assert_output --partial "usr/share/doc"
     assert_output --partial "domain=$ZCP_DOMAIN"
+    assert_line closed
+    leftovers_allowed=1		# the state that is retained
 }
 
 @test "the man pages' examples work" {

@@ -210,42 +210,6 @@ static double throughput(struct stream s)
 	return bench_pair(stream_out, stream_in, &s);
 }
 
-/* ---- publish cost by subscribers -------------------------------------------------------- */
-
-enum { PUBLISHES = 400000 };
-
-/* Lossy readers that never read: each reclaim looks at every one of them. */
-static double publish_cost(int subscribers)
-{
-	zcp_pub_options po = { .stamp = ZCP_STAMP_NONE };
-	zcp_sub_options so = { .lossy = ZCP_LOSSY, .holds = 64 };
-	zcp_sub **sub = calloc((size_t)subscribers, sizeof(zcp_sub *));
-	zcp_chunk chunk;
-	zcp_pub *pub;
-	zcp *bus;
-	uint64_t t = 0;
-
-	bench_pin(0);
-	bench_check(zcp_open(&bus, NULL));
-	bench_check(zcp_offer(bus, "cost", &po, &pub));
-	for (int i = 0; i < subscribers; i++)
-		bench_check(zcp_subscribe(bus, "cost", &so, &sub[i]));
-	for (int i = -PUBLISHES / 10; i < PUBLISHES; i++) {
-		if (i == 0)
-			t = bench_ns();
-		bench_check(zcp_loan(pub, 64, &chunk, -1));
-		*(volatile int *)chunk.data = i;
-		bench_check(zcp_publish(pub, &chunk, 64, -1));
-	}
-	t = bench_ns() - t;
-	for (int i = 0; i < subscribers; i++)
-		zcp_unsubscribe(&sub[i]);
-	zcp_stop_offer(&pub);
-	zcp_close(&bus);
-	free(sub);
-	return (double)t / PUBLISHES;
-}
-
 int main(int argc, char **argv)
 {
 	static const char *const options[] = { "--pool", "128:16384",
@@ -280,7 +244,7 @@ int main(int argc, char **argv)
 		    limit_spsc());
 		row_add(&batched, throughput((struct stream){ BATCHED }),
 		    limit_spsc());
-		row_add(&cost, publish_cost(64), publish_cost(1));
+		row_add(&cost, bench_publish_cost(64), bench_publish_cost(1));
 	}
 	table_head();
 	row_print(&two_lines);

@@ -22,41 +22,6 @@
 enum { PUBLISHES = 200000, RECEIVES = 400000, WAKES = 30, CYCLES = 300,
 	REGISTRATIONS = 300, REQUESTS = 1000 };
 
-/* ---- publishing, by subscribers ------------------------------------------------ */
-
-/* A chunk each, to lossy readers that never read: every reclaim looks at all
- * of them, and at what they hold. */
-static double publish_cost(int subscribers)
-{
-	zcp_pub_options po = { .stamp = ZCP_STAMP_NONE };
-	zcp_sub_options so = { .lossy = ZCP_LOSSY, .publishers = 1 };
-	zcp_sub **sub = calloc((size_t)subscribers, sizeof(*sub));
-	zcp_chunk chunk;
-	zcp_pub *pub;
-	zcp *bus;
-	uint64_t t = 0;
-
-	bench_pin(0);
-	bench_check(zcp_open(&bus, NULL));
-	bench_check(zcp_offer(bus, "cost", &po, &pub));
-	for (int i = 0; i < subscribers; i++)
-		bench_check(zcp_subscribe(bus, "cost", &so, &sub[i]));
-	for (int i = -PUBLISHES / 10; i < PUBLISHES; i++) {
-		if (i == 0)
-			t = bench_ns();
-		bench_check(zcp_loan(pub, 64, &chunk, -1));
-		*(volatile int *)chunk.data = i;
-		bench_check(zcp_publish(pub, &chunk, 64, -1));
-	}
-	t = bench_ns() - t;
-	for (int i = 0; i < subscribers; i++)
-		zcp_unsubscribe(&sub[i]);
-	zcp_stop_offer(&pub);
-	zcp_close(&bus);
-	free(sub);
-	return (double)t / PUBLISHES;
-}
-
 /* ---- receiving, by publishers ----------------------------------------------------- */
 
 /* All rings are filled, then read: the reader's cost alone. */
@@ -178,78 +143,86 @@ static double wake_time(int sleepers, double *publish)
 
 /* ---- a domain that is full of others --------------------------------------------------- */
 
-/* A publisher and a subscription, opened and closed, beside `topics`. */
-static double register_time(int topics)
+struct topics {
+	zcp *bus;
+	zcp_pub **pub;
+	zcp_sub **sub;
+	int count;
+};
+
+static const zcp_pub_options small_pub = { .slots = 8,
+    .stamp = ZCP_STAMP_NONE };
+static const zcp_sub_options small_sub = { .publishers = 1, .holds = 4 };
+
+static void topics_open(struct topics *t, int count)
 {
-	zcp_pub_options po = { .slots = 8 };
-	zcp_sub_options so = { .publishers = 1, .holds = 4 };
-	zcp_pub **pub = calloc((size_t)topics, sizeof(*pub));
-	zcp_sub **sub = calloc((size_t)topics, sizeof(*sub));
+	char topic[32];
+
+	*t = (struct topics){ .count = count,
+	    .pub = calloc((size_t)count, sizeof(zcp_pub *)),
+	    .sub = calloc((size_t)count, sizeof(zcp_sub *)) };
+	bench_check(zcp_open(&t->bus, NULL));
+	for (int i = 0; i < count; i++) {
+		snprintf(topic, sizeof(topic), "many/%d", i);
+		bench_check(zcp_subscribe(t->bus, topic, &small_sub,
+		    &t->sub[i]));
+		bench_check(zcp_offer(t->bus, topic, &small_pub, &t->pub[i]));
+	}
+}
+
+static void topics_close(struct topics *t)
+{
+	for (int i = 0; i < t->count; i++) {
+		zcp_stop_offer(&t->pub[i]);
+		zcp_unsubscribe(&t->sub[i]);
+	}
+	zcp_close(&t->bus);
+	free(t->pub);
+	free(t->sub);
+}
+
+/* A publisher and a subscription, opened and closed, beside `topics`. */
+static double register_time(int count)
+{
+	struct topics topics;
 	char topic[32];
 	uint64_t t;
-	zcp *bus;
 
-	bench_check(zcp_open(&bus, NULL));
-	for (int i = 0; i < topics; i++) {
-		snprintf(topic, sizeof(topic), "many/%d", i);
-		bench_check(zcp_subscribe(bus, topic, &so, &sub[i]));
-		bench_check(zcp_offer(bus, topic, &po, &pub[i]));
-	}
+	topics_open(&topics, count);
 	t = bench_ns();
 	for (int i = 0; i < REGISTRATIONS; i++) {
 		zcp_pub *p;
 		zcp_sub *s;
 
 		snprintf(topic, sizeof(topic), "one/%d", i);
-		bench_check(zcp_subscribe(bus, topic, &so, &s));
-		bench_check(zcp_offer(bus, topic, &po, &p));
+		bench_check(zcp_subscribe(topics.bus, topic, &small_sub, &s));
+		bench_check(zcp_offer(topics.bus, topic, &small_pub, &p));
 		zcp_stop_offer(&p);
 		zcp_unsubscribe(&s);
 	}
 	t = bench_ns() - t;
-	for (int i = 0; i < topics; i++) {
-		zcp_stop_offer(&pub[i]);
-		zcp_unsubscribe(&sub[i]);
-	}
-	zcp_close(&bus);
-	free(pub);
-	free(sub);
+	topics_close(&topics);
 	return (double)t / REGISTRATIONS / 1000;
 }
 
-/* One message, beside `topics` that are open in the same process. */
-static double topic_cost(int topics)
+/* One message, beside `count` topics that are open in the same process. */
+static double topic_cost(int count)
 {
-	zcp_pub_options po = { .slots = 8, .stamp = ZCP_STAMP_NONE };
-	zcp_sub_options so = { .publishers = 1, .holds = 4 };
-	zcp_pub **pub = calloc((size_t)topics, sizeof(*pub));
-	zcp_sub **sub = calloc((size_t)topics, sizeof(*sub));
-	char topic[32];
+	struct topics topics;
 	uint64_t t, n = 0;
 	zcp_msg msg;
-	zcp *bus;
 
-	bench_check(zcp_open(&bus, NULL));
-	for (int i = 0; i < topics; i++) {
-		snprintf(topic, sizeof(topic), "many/%d", i);
-		bench_check(zcp_subscribe(bus, topic, &so, &sub[i]));
-		bench_check(zcp_offer(bus, topic, &po, &pub[i]));
-	}
+	topics_open(&topics, count);
 	t = bench_ns();
 	while (n < PUBLISHES)
-		for (int i = 0; i < topics; i++, n++) {
-			bench_check(zcp_send(pub[i], "0123456789", 10, 0, -1));
-			bench_check(zcp_take(sub[i], &msg));
-			zcp_release(sub[i], &msg);
+		for (int i = 0; i < count; i++, n++) {
+			bench_check(zcp_send(topics.pub[i], "0123456789", 10,
+			    0, -1));
+			bench_check(zcp_take(topics.sub[i], &msg));
+			zcp_release(topics.sub[i], &msg);
 		}
 	t = bench_ns() - t;
-	for (int i = 0; i < topics; i++) {
-		zcp_stop_offer(&pub[i]);
-		zcp_unsubscribe(&sub[i]);
-	}
-	zcp_close(&bus);
-	free(pub);
-	free(sub);
+	topics_close(&topics);
 	return (double)t / (double)n;
 }
 
@@ -430,11 +403,11 @@ int main(int argc, char **argv)
 	bench_daemon_start(options);
 	table_head();
 	compare("publish, 64 subscribers", "ns", "publish, 1 subscriber",
-	    publish_cost, 64, repeats);
+	    bench_publish_cost, 64, repeats);
 	compare("publish, 256 subscribers", "ns", "publish, 1 subscriber",
-	    publish_cost, 256, repeats);
+	    bench_publish_cost, 256, repeats);
 	compare("publish, 1024 subscribers", "ns", "publish, 1 subscriber",
-	    publish_cost, 1024, repeats);
+	    bench_publish_cost, 1024, repeats);
 	compare("receive, 8 publishers", "ns", "receive, 1 publisher",
 	    receive_cost, 8, repeats);
 	compare("receive, 64 publishers", "ns", "receive, 1 publisher",

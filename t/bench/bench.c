@@ -279,6 +279,43 @@ void bench_daemon_stop(void)
 	}
 }
 
+/* ---- publishing, by subscribers ------------------------------------------------------ */
+
+enum { PUBLISHES = 400000 };
+
+/* A chunk each, to lossy readers that never read: every reclaim looks at all
+ * of them, and at what they hold. */
+double bench_publish_cost(int subscribers)
+{
+	zcp_pub_options po = { .stamp = ZCP_STAMP_NONE };
+	zcp_sub_options so = { .lossy = ZCP_LOSSY, .publishers = 1 };
+	zcp_sub **sub = calloc((size_t)subscribers, sizeof(*sub));
+	zcp_chunk chunk;
+	zcp_pub *pub;
+	zcp *bus;
+	uint64_t t = 0;
+
+	bench_pin(0);
+	bench_check(zcp_open(&bus, NULL));
+	bench_check(zcp_offer(bus, "cost", &po, &pub));
+	for (int i = 0; i < subscribers; i++)
+		bench_check(zcp_subscribe(bus, "cost", &so, &sub[i]));
+	for (int i = -PUBLISHES / 10; i < PUBLISHES; i++) {
+		if (i == 0)
+			t = bench_ns();
+		bench_check(zcp_loan(pub, 64, &chunk, -1));
+		*(volatile int *)chunk.data = i;
+		bench_check(zcp_publish(pub, &chunk, 64, -1));
+	}
+	t = bench_ns() - t;
+	for (int i = 0; i < subscribers; i++)
+		zcp_unsubscribe(&sub[i]);
+	zcp_stop_offer(&pub);
+	zcp_close(&bus);
+	free(sub);
+	return (double)t / PUBLISHES;
+}
+
 /* ---- the table ------------------------------------------------------------------------- */
 
 int bench_repeats(int argc, char **argv, int usual)

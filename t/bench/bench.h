@@ -39,6 +39,10 @@ void bench_check(int rc);	/* rc >= 0, or the message and exit */
 
 double median(double *sample, int n);
 
+/* ns to loan and publish a chunk that so many lossy readers are passed over
+ * by, who never read. */
+double bench_publish_cost(int subscribers);
+
 /* ---- the table ------------------------------------------------------------ */
 
 enum { REPEATS_MOST = 99 };
