@@ -508,6 +508,10 @@ static void summary(const struct stream *s, const char *topic,
 		return;
 	cli_note("%s: %" PRIu64 " messages, %" PRIu64 " bytes", topic,
 	    info.messages, info.bytes);
+	if (info.cut > 0)
+		cli_note("%s: %" PRIu64 " messages of the history were given "
+		    "up for memory (zcp-routed --pool makes more)", topic,
+		    info.cut);
 	if (info.unseen > history)
 		cli_note("%s: %" PRIu64 " messages had no subscriber and are "
 		    "gone", topic, info.unseen - history);

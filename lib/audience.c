@@ -52,7 +52,7 @@ int zcp_pub_wait_readers(zcp_pub *pub, int count, int64_t timeout)
 void zcp_pub_status(const zcp_pub *pub, zcp_pub_info *info)
 {
 	*info = (zcp_pub_info){ .messages = pub->head, .bytes = pub->bytes,
-	    .unseen = pub->unseen, .waits = pub->waits };
+	    .unseen = pub->unseen, .waits = pub->waits, .cut = pub->cut };
 }
 
 int zcp_pub_blocker(zcp_pub *pub, char *text, size_t size)

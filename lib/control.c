@@ -170,17 +170,19 @@ static int receive(int fd, char *reply, size_t size, uid_t *uid)
 	return (int)n;
 }
 
-/* Reply length; 0: nothing came, try again (*busy: its queue was full);
- * < 0: give up. */
+/* What became of a request that nobody answered. */
+enum fate { NO_DAEMON, QUEUE_FULL, UNANSWERED };
+
+/* Reply length; 0: nothing came, try again; < 0: give up. */
 static int attempt(const char *domain, const char *request, char *reply,
-    size_t size, uint64_t deadline, uid_t *uid, bool *busy)
+    size_t size, uint64_t deadline, uid_t *uid, enum fate *fate)
 {
 	int fd = client_socket(), n = 0, ready, cause = 0;
 	bool sent = true;
 	uint64_t until;
 	struct pollfd p;
 
-	*busy = false;
+	*fate = NO_DAEMON;
 	if (fd < 0)
 		return fd;
 	if (send_request(fd, domain, request) < 0) {
@@ -208,34 +210,45 @@ static int attempt(const char *domain, const char *request, char *reply,
 		n = error_set(ZCP_E_INTR, "interrupted by a signal");
 	else if (ready > 0 && (n = receive(fd, reply, size, uid)) < 0)
 		n = 0;
-	*busy = !sent && cause == EAGAIN;
+	*fate = sent ? UNANSWERED : cause == EAGAIN ? QUEUE_FULL : NO_DAEMON;
 out:
 	close(fd);
 	return n;
 }
 
-int control_call(const char *domain, const char *request, char *reply,
-    size_t size, uint64_t deadline, uid_t *uid)
+int control_ask(const char *domain, const char *request, char *reply,
+    size_t size, uint64_t deadline, uid_t *uid, bool *unsure)
 {
-	bool busy;
+	enum fate fate;
 	int n;
 
+	*unsure = false;
 	do {
-		n = attempt(domain, request, reply, size, deadline, uid, &busy);
+		n = attempt(domain, request, reply, size, deadline, uid, &fate);
 		if (n < 0)
 			return n;
-		if (n > 0 && strncmp(reply, "ERROR: " CONTROL_BUSY, 7 +
-		    strlen(CONTROL_BUSY)) == 0 && clock_ns() < deadline) {
-			usleep(PAUSE_MS * 1000);
+		if (n == 0) {
+			*unsure |= fate == UNANSWERED;
 			continue;
 		}
-		if (n > 0 && strncmp(reply, "ERROR: ", 7) == 0)
-			return error_set(ZCP_E_REFUSED, "%s", reply + 7);
-		if (n > 0)
+		if (strncmp(reply, "ERROR: ", 7) != 0)
 			return n;
+		if (strncmp(reply + 7, CONTROL_BUSY, strlen(CONTROL_BUSY)) != 0
+		    || clock_ns() >= deadline)
+			return error_set(ZCP_E_REFUSED, "%s", reply + 7);
+		usleep(PAUSE_MS * 1000);
 	} while (clock_ns() < deadline);
 	return error_set(ZCP_E_NODAEMON, "no route daemon answers for domain "
 	    "%s (start one: zcp-routed -d %s)", domain, domain);
+}
+
+int control_call(const char *domain, const char *request, char *reply,
+    size_t size, uint64_t deadline, uid_t *uid)
+{
+	bool unsure;
+
+	return control_ask(domain, request, reply, size, deadline, uid,
+	    &unsure);
 }
 
 int control_show(const char *domain, const char *token, uint64_t deadline,
@@ -259,10 +272,10 @@ void control_farewell(const char *domain, const char *request)
 {
 	uint64_t deadline = deadline_after(ATTEMPT_MS * NS_PER_MS);
 	char reply[256];
-	bool busy = false;
+	enum fate fate;
 
 	while (attempt(domain, request, reply, sizeof(reply), deadline, NULL,
-	    &busy) == 0 && busy && clock_ns() < deadline)
+	    &fate) == 0 && fate == QUEUE_FULL && clock_ns() < deadline)
 		;
 }
 

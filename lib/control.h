@@ -2,6 +2,7 @@
 #ifndef ZCP_CONTROL_H
 #define ZCP_CONTROL_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -35,6 +36,11 @@ int control_path(char path[sizeof(((struct sockaddr_un *)0)->sun_path)],
  */
 int control_call(const char *domain, const char *request, char *reply,
     size_t size, uint64_t deadline, uid_t *uid);
+
+/* The same; *unsure: an earlier attempt was sent and not answered, so that it
+ * may have been obeyed although a later one is refused. */
+int control_ask(const char *domain, const char *request, char *reply,
+    size_t size, uint64_t deadline, uid_t *uid, bool *unsure);
 
 /*
  * Shows the domain's token, if there is one to show: NULL is $ZCP_TOKEN.  The

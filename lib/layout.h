@@ -384,6 +384,7 @@ struct mgmt {
 	shared_u64 reclaimed;		/* chunks the daemon's sweeps freed */
 	shared_u64 demotions;
 	shared_u64 refused;		/* requests beyond a client's quota */
+	shared_u64 cut;			/* retained messages given up for memory */
 	struct pool_descriptor pool[MAX_POOLS];
 };
 

@@ -63,23 +63,26 @@ static uint32_t class_of(const struct zcp_pub *pub, size_t size)
 	return p;
 }
 
-/* Everything that gives memory without waiting, cheapest first. */
-static int loan_now(struct zcp_pub *pub, uint32_t class, uint32_t *id)
+/* Everything that gives memory without waiting, cheapest first; the history
+ * only when waiting has not helped. */
+static int loan_now(struct zcp_pub *pub, uint32_t class, bool desperate,
+    uint32_t *id)
 {
 	struct sweep_report report;
 	int rc;
 
 	if ((*id = stock_pop(pub, class)) != NO_CHUNK)
 		return 0;
-	if (reclaim_due(pub, class) && (rc = reclaim(pub, false)) < 0)
+	if (reclaim_due(pub, class) && (rc = reclaim(pub, AS_WISHED)) < 0)
 		return rc;
 	if ((*id = from_pool(pub, class)) != NO_CHUNK)
 		return 0;
-	if ((rc = reclaim(pub, false)) < 0)
+	if ((rc = reclaim(pub, AS_WISHED)) < 0)
 		return rc;
 	if ((*id = from_any(pub, class)) != NO_CHUNK)
 		return 0;
-	if ((rc = reclaim(pub, true)) < 0)
+	if ((rc = reclaim(pub, desperate ? PAST_HISTORY :
+	    PAST_DEPTHS)) < 0)
 		return rc;
 	if ((*id = from_any(pub, class)) != NO_CHUNK)
 		return 0;
@@ -152,6 +155,7 @@ static int wait_for_memory(struct zcp_pub *pub, size_t size,
     uint64_t deadline)
 {
 	uint64_t until = deadline_after(PATIENCE);
+	char request[64];
 	int rc;
 
 	/* While its own readers are at it they bring back more than others. */
@@ -163,7 +167,8 @@ static int wait_for_memory(struct zcp_pub *pub, size_t size,
 	}
 	until = deadline_after((int64_t)BELL_RECHECK);
 	/* An idle publisher's ring is reclaimed by the daemon when asked. */
-	control_hint(pub->bus->d.name, "SWEEP");
+	snprintf(request, sizeof(request), "SWEEP:size=%zu", size);
+	control_hint(pub->bus->d.name, request);
 	rc = pub_wait(pub, pub->tail + 1, memory_may_be_back, true,
 	    until < deadline ? until : deadline);
 	if (rc == -ZCP_E_TIMEOUT && clock_ns() >= deadline)
@@ -175,6 +180,7 @@ int zcp_loan(zcp_pub *pub, size_t size, zcp_chunk *chunk, int64_t timeout)
 {
 	const struct pools *pools = &pub->bus->d.pools;
 	uint32_t class = class_of(pub, size), id;
+	bool desperate = timeout == 0;
 	uint64_t deadline = 0;
 	int rc;
 
@@ -183,7 +189,7 @@ int zcp_loan(zcp_pub *pub, size_t size, zcp_chunk *chunk, int64_t timeout)
 	if (class == pools->count)
 		return too_big(pub, size);
 	for (;;) {
-		if ((rc = loan_now(pub, class, &id)) < 0 || id != NO_CHUNK)
+		if ((rc = loan_now(pub, class, desperate, &id)) < 0 || id != NO_CHUNK)
 			break;
 		if (timeout == 0)
 			return no_memory(pub, size, -ZCP_E_NOMEM);
@@ -195,6 +201,7 @@ int zcp_loan(zcp_pub *pub, size_t size, zcp_chunk *chunk, int64_t timeout)
 		}
 		if ((rc = wait_for_memory(pub, size, deadline)) < 0)
 			return rc;
+		desperate = true;
 		listen(pub, class);
 	}
 	if (rc < 0)

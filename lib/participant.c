@@ -333,7 +333,8 @@ void place_put(struct zcp *bus, struct place *place)
 
 void place_unregistered(struct zcp *bus, struct place *place, int rc)
 {
-	push(bus, rc == -ZCP_E_REFUSED ? &bus->idle : &bus->abandoned, place);
+	push(bus, rc == -ZCP_E_REFUSED && !place->unsure ? &bus->idle :
+	    &bus->abandoned, place);
 }
 
 /* ---- ports ----------------------------------------------------------------------------- */
@@ -347,8 +348,9 @@ int port_register(struct zcp *bus, const char *what, struct place *place)
 
 	snprintf(request, sizeof(request), "%s:slot=%" PRIu32 ":offset=%" PRIu64
 	    ":nonce=%" PRIx64, what, bus->slot, place->offset, nonce);
-	if ((rc = control_call(bus->d.name, request, reply, sizeof(reply),
-	    deadline_after(bus->timeout), NULL)) < 0)
+	place->unsure = true;
+	if ((rc = control_ask(bus->d.name, request, reply, sizeof(reply),
+	    deadline_after(bus->timeout), NULL, &place->unsure)) < 0)
 		return rc;
 	if (sscanf(reply, "OK:PORT:%" SCNu32, &port) != 1 ||
 	    port >= bus->d.m->max_ports || bus->d.ports[port].nonce != nonce)

@@ -14,6 +14,7 @@
 struct place {
 	uint64_t offset, bytes;
 	uint32_t port, serial;		/* of the port that last lay here */
+	bool unsure;			/* a request for it went unanswered */
 	struct place *next;
 };
 

@@ -49,7 +49,10 @@ struct pollable {
 	pthread_t thread;
 	pthread_mutex_t lock;
 	pthread_cond_t cond;
-	bool armed, recalled, stop;	/* under lock */
+	bool armed;			/* under lock */
+	/* Written under lock, and read without it by came(): who rings `quit`
+	 * has stored one of them before. */
+	_Atomic bool recalled, stop;
 	struct watch watch;		/* the thread's while armed */
 	struct bell *bells[BELLS_MAX], *news;
 	unsigned bell_count;
@@ -72,6 +75,8 @@ static bool came(void *arg)
 	const struct pollable *p = arg;
 	const struct watch *w = &p->watch;
 
+	if (p->recalled || p->stop)
+		return true;
 	for (size_t i = 0; i < w->words; i++)
 		if (fact_load(w->word[i].word) != w->word[i].value)
 			return true;
@@ -146,23 +151,12 @@ static void say_readable(struct pollable *p)
 		;
 }
 
-static bool disturbed(struct pollable *p)
-{
-	bool so;
-
-	pthread_mutex_lock(&p->lock);
-	so = p->recalled || p->stop;
-	pthread_mutex_unlock(&p->lock);
-	return so;
-}
-
 /* Until one of the facts has come, or the list is wanted back. */
 static void sleep_until_it_came(struct pollable *p)
 {
 	uint64_t left;
 
-	while (!disturbed(p) && !came(p) &&
-	    (left = deadline_left(p->watch.due, BELL_RECHECK)) > 0)
+	while (!came(p) && (left = deadline_left(p->watch.due, BELL_RECHECK)) > 0)
 		bell_sleep(p->bells, p->bell_count, p->news, left,
 		    p->d->symmetric, p->d->waitv, came, p);
 }

@@ -188,7 +188,7 @@ void zcp_stop_offer(zcp_pub **handle)
 		return;
 	d = &pub->bus->d;
 	partial_end(pub);
-	reclaim(pub, false);
+	reclaim(pub, AS_WISHED);
 	stock_return(pub);
 	/* Readers that find the ring empty now know it stays so. */
 	fact_publish32(&pub->ring->closed, 1);

@@ -54,7 +54,8 @@ struct zcp_pub {
 	bool lossy;
 	enum zcp_stamp stamp;
 	uint64_t tail;			/* as last seen */
-	uint64_t unseen, waits;
+	uint64_t unseen, waits, cut;
+	uint64_t buried;		/* when readers_bury() was called, ns */
 	uint32_t since_reclaim;		/* chunks published */
 	uint32_t *last;			/* per slot: the chunk whose last seq it is */
 	uint32_t out;			/* sum of stock[].out */
@@ -89,12 +90,14 @@ static inline struct ring_view pub_view(const struct zcp_pub *pub)
 
 /* ---- reclaim.c ------------------------------------------------------------ */
 
+/* Without regard to what lossy readers would like kept, or the history. */
+enum how_far { AS_WISHED, PAST_DEPTHS, PAST_HISTORY };
+
 /*
  * Moves the tail as far as the readers allow and takes back what nobody
- * holds; `past_lossy`: without regard to what lossy readers would like kept.
- * 0, or why nothing could be concluded.
+ * holds.  0, or why nothing could be concluded.
  */
-int reclaim(struct zcp_pub *pub, bool past_lossy);
+int reclaim(struct zcp_pub *pub, enum how_far far);
 
 /* How far reclaim() could go now, without doing it. */
 uint64_t reclaimable(struct zcp_pub *pub);

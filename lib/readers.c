@@ -215,7 +215,7 @@ struct limits readers_limits(const struct reader_set *set,
 {
 	uint64_t end = view->head > view->history ?
 	    view->head - view->history : 0;
-	struct limits l = { end, end, false };
+	struct limits l = { end, end, view->head, false };
 
 	for (uint32_t i = 0; i < set->count; i++) {
 		const struct reader *r = &set->reader[i];
@@ -231,8 +231,8 @@ struct limits readers_limits(const struct reader_set *set,
 				continue;
 			c = view->tail;
 		}
-		if (gates && c < l.promised)
-			l.promised = c;
+		if (gates && c < l.read)
+			l.read = c;
 		if (!gates) {
 			uint64_t floor = lossy_floor(view, r->depth);
 
@@ -242,6 +242,10 @@ struct limits readers_limits(const struct reader_set *set,
 		if (c < l.kept)
 			l.kept = c;
 	}
+	if (l.read < view->tail)
+		l.read = view->tail;
+	if (l.read < l.promised)
+		l.promised = l.read;
 	if (l.promised < view->tail)
 		l.promised = view->tail;
 	if (l.kept < view->tail)

@@ -58,6 +58,7 @@ struct ring_view {
 struct limits {
 	uint64_t kept;		/* depths of lossy readers respected */
 	uint64_t promised;	/* reliable readers and history alone */
+	uint64_t read;		/* reliable readers alone */
 	bool unjoined;		/* a listed reader has no cursor here yet */
 };
 

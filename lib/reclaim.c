@@ -112,7 +112,7 @@ void stock_return(struct zcp_pub *pub)
 
 /* ---- the steps ------------------------------------------------------------------- */
 
-/* What lossy readers keep may not exceed half of a pool. */
+/* What depths and history keep may not exceed half of a pool. */
 static uint64_t within_half(struct zcp_pub *pub, struct limits l)
 {
 	uint32_t over[MAX_POOLS] = { 0 };
@@ -128,7 +128,7 @@ static uint64_t within_half(struct zcp_pub *pub, struct limits l)
 	}
 	if (!any)
 		return l.kept;
-	for (uint64_t seq = pub->walked; seq < l.promised; seq++) {
+	for (uint64_t seq = pub->walked; seq < l.read; seq++) {
 		uint32_t id = pub->last[seq & pub->mask];
 
 		if (id != NO_CHUNK && over[chunk_pool(id)] > 0) {
@@ -140,12 +140,25 @@ static uint64_t within_half(struct zcp_pub *pub, struct limits l)
 	return l.kept;
 }
 
+static uint64_t limit_of(struct zcp_pub *pub, struct limits l,
+    enum how_far far)
+{
+	uint64_t limit = far == PAST_HISTORY ? l.read :
+	    far == PAST_DEPTHS ? l.promised : within_half(pub, l);
+	uint64_t offered = pub->head > pub->history ?
+	    pub->head - pub->history : 0;
+
+	if (limit > offered && limit > pub->tail)
+		pub->cut += limit - (offered > pub->tail ? offered : pub->tail);
+	return limit;
+}
+
 /* Steps 1 and 2; notes whether the holds may be believed without a fence. */
-static void move_tail(struct zcp_pub *pub, bool past_lossy)
+static void move_tail(struct zcp_pub *pub, enum how_far far)
 {
 	struct ring_view view = pub_view(pub);
 	struct limits l = readers_limits(&pub->readers, &view);
-	uint64_t limit = past_lossy ? l.promised : within_half(pub, l);
+	uint64_t limit = limit_of(pub, l, far);
 	uint64_t word = tail_load(pub->ring);
 	uint64_t tail = number_widen(pub->tail, word_number(word));
 
@@ -217,7 +230,7 @@ static void walk(struct zcp_pub *pub)
 	}
 }
 
-int reclaim(struct zcp_pub *pub, bool past_lossy)
+int reclaim(struct zcp_pub *pub, enum how_far far)
 {
 	bool symmetric = pub->bus->d.symmetric;
 	int rc;
@@ -225,7 +238,7 @@ int reclaim(struct zcp_pub *pub, bool past_lossy)
 	if ((rc = readers_refresh(pub)) < 0)
 		return rc;
 	pub->since_reclaim = 0;
-	move_tail(pub, past_lossy);
+	move_tail(pub, far);
 	/*
 	 * A reader that joins stores its cursor, fences and looks at the tail;
 	 * we moved the tail and look at the generation.  One sees the other.

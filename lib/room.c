@@ -37,6 +37,17 @@ static unsigned bells_of(struct zcp_pub *pub, struct bell **bells, bool memory)
 	return n;
 }
 
+/* Ten times a second, over however many waits: does a dead reader keep us?
+ * True when without it there is nothing to wait for. */
+static bool look_for_the_dead(struct zcp_pub *pub, wait_for *ready)
+{
+	if (clock_ns() - pub->buried < BELL_RECHECK)
+		return false;
+	readers_bury(pub);
+	pub->buried = clock_ns();
+	return ready(pub);
+}
+
 int pub_wait(struct zcp_pub *pub, uint64_t want, wait_for *ready, bool memory,
     uint64_t deadline)
 {
@@ -44,27 +55,25 @@ int pub_wait(struct zcp_pub *pub, uint64_t want, wait_for *ready, bool memory,
 	struct waiting w = { pub, ready };
 	struct bell *bells[1 + MAX_POOLS];
 	unsigned count = bells_of(pub, bells, memory);
-	uint64_t left, began, looked;
+	uint64_t left, began;
 	int rc = 0;
 
 	if (ready(pub) || spin_ready(pub, ready, deadline))
 		return 0;
-	began = looked = clock_ns();
+	began = clock_ns();
 	news_store(&pub->ring->waits, ++pub->waits);
 	want_store(pub->ring, WANT_SET | want);
 	while (rc == 0 && !ready(pub)) {
 		/* One futex knows nothing of the pools: look more often. */
 		left = deadline_left(deadline, d->waitv || !memory ?
 		    BELL_RECHECK : BELL_RECHECK / 10);
-		if (left == 0)
+		if (left == 0 && !look_for_the_dead(pub, ready))
 			rc = error_set(ZCP_E_TIMEOUT, "timed out");
-		else
+		else if (left > 0)
 			rc = bell_sleep(bells, count, NULL, left, d->symmetric,
 			    d->waitv, ready_now, &w);
-		if (rc < 0 || ready(pub) || clock_ns() - looked < BELL_RECHECK)
-			continue;
-		readers_bury(pub);
-		looked = clock_ns();
+		if (rc == 0 && !ready(pub))
+			look_for_the_dead(pub, ready);
 	}
 	want_store(pub->ring, 0);
 	spin_learn(&pub->spin, began);
@@ -102,7 +111,7 @@ static int wait_for_readers(struct zcp_pub *pub, uint64_t deadline)
 	    false, soon < deadline ? soon : deadline);
 
 	return rc == -ZCP_E_TIMEOUT ?
-	    pub_wait(pub, worthwhile(pub), moved, false, deadline) : rc;
+	    pub_wait(pub, pub->tail + 1, moved, false, deadline) : rc;
 }
 
 int pub_room(struct zcp_pub *pub, int64_t timeout)
@@ -111,7 +120,7 @@ int pub_room(struct zcp_pub *pub, int64_t timeout)
 	int rc;
 
 	for (;;) {
-		if ((rc = reclaim(pub, false)) < 0)
+		if ((rc = reclaim(pub, AS_WISHED)) < 0)
 			return rc;
 		if (pub_free_slots(pub) > 0)
 			return 0;

@@ -113,7 +113,8 @@ enum { ZCP_RELIABLE = 0, ZCP_LOSSY = 1 };
 
 typedef struct zcp_pub_options {
 	uint32_t slots;		/* messages in the ring, a power of two; 0: 1,024 */
-	uint32_t history;	/* last messages kept for late joiners */
+	uint32_t history;	/* last messages kept for late joiners, as far
+				   as half of a pool goes */
 	int lossy;		/* ZCP_LOSSY: never waits for a reader */
 	enum zcp_stamp stamp;
 	int64_t retain;		/* ns for which the history stays after the
@@ -211,6 +212,7 @@ typedef struct zcp_pub_info {
 	uint64_t bytes;		/* of payload */
 	uint64_t unseen;	/* of the messages: nobody subscribed */
 	uint64_t waits;		/* times a call slept for room or memory */
+	uint64_t cut;		/* of the history offered: given up for memory */
 } zcp_pub_info;
 
 ZCP_API void zcp_pub_status(const zcp_pub *pub, zcp_pub_info *info)

@@ -179,6 +179,51 @@ START_TEST(a_port_that_was_closed_without_a_daemon_counts_as_closed)
 }
 END_TEST
 
+static void loan_and_stay(void *arg)
+{
+	zcp *bus = child_bus("victim");
+	zcp_chunk chunk[5];
+	zcp_pub *pub;
+
+	(void)arg;
+	need(zcp_offer(bus, "t", NULL, &pub));
+	need(zcp_send(pub, "unread", 6, 0, PATIENCE));
+	for (int i = 0; i < 5; i++)
+		need(zcp_loan(pub, 100, &chunk[i], PATIENCE));
+	say('l');
+	pause();
+}
+
+static bool nothing_is_loaned(void *arg)
+{
+	(void)arg;
+	return pool_number(128, "loaned") == 0;
+}
+
+START_TEST(a_dead_publishers_loans_return_while_its_ring_is_still_unread)
+{
+	zcp_sub *sub;
+	zcp_msg msg;
+	pid_t pid;
+	zcp *bus;
+
+	start();
+	ck_assert_int_eq(pipe(said), 0);
+	bus = bus_open("reader");
+	must(zcp_subscribe(bus, "t", NULL, &sub));
+	pid = in_process(loan_and_stay, NULL);
+	hear('l');
+	ck_assert_uint_eq(pool_number(128, "loaned"), 5);
+	kill_process(pid);
+	eventually(nothing_is_loaned, NULL, "the loans to return");
+	ck_assert_int_eq(take_wait(sub, &msg), 1);
+	zcp_release(sub, &msg);
+	zcp_unsubscribe(&sub);
+	zcp_close(&bus);
+	bus_stop();
+}
+END_TEST
+
 /* ---- a reader dies ------------------------------------------------------------------- */
 
 static void hold_and_stay(void *arg)
@@ -251,6 +296,34 @@ START_TEST(a_publisher_finds_a_dead_reader_without_a_daemon)
 	zcp_stop_offer(&pub);
 	all_chunks_come_back();
 	ck_assert_uint_eq(status_number("deaths"), 1);
+	zcp_close(&bus);
+	bus_stop();
+}
+END_TEST
+
+START_TEST(short_timeouts_find_a_dead_reader_without_a_daemon)
+{
+	zcp_pub_options o = { .slots = 8 };
+	int rc = -ZCP_E_TIMEOUT;
+	zcp_pub *pub;
+	pid_t pid;
+	zcp *bus;
+
+	start();
+	ck_assert_int_eq(pipe(said), 0);
+	bus = bus_open("publisher");
+	pid = in_process(hold_and_stay, NULL);
+	hear('s');
+	must(zcp_offer(bus, "t", &o, &pub));
+	fill(pub, 8);
+	hear('h');
+	bus_kill();
+	kill_process(pid);
+	for (int i = 0; i < 1000 && rc == -ZCP_E_TIMEOUT; i++)
+		rc = zcp_send(pub, "", 0, 0, 5 * NS_PER_MS);
+	must(rc);
+	bus_restart(&settings);
+	zcp_stop_offer(&pub);
 	zcp_close(&bus);
 	bus_stop();
 }
@@ -498,7 +571,10 @@ int main(void)
 	tcase_add_test(t,
 	    a_port_that_was_closed_without_a_daemon_counts_as_closed);
 	tcase_add_test(t, a_dead_reader_neither_gates_nor_holds);
+	tcase_add_test(t,
+	    a_dead_publishers_loans_return_while_its_ring_is_still_unread);
 	tcase_add_test(t, a_publisher_finds_a_dead_reader_without_a_daemon);
+	tcase_add_test(t, short_timeouts_find_a_dead_reader_without_a_daemon);
 	tcase_add_test(t,
 	    a_stopped_reader_is_demoted_loses_counts_and_goes_on);
 	tcase_add_test(t, a_killed_daemon_is_replaced_under_load);

@@ -205,6 +205,108 @@ START_TEST(history_of_a_dead_publisher_stays_and_its_death_is_told)
 }
 END_TEST
 
+START_TEST(cursors_of_history_that_was_read_serve_again)
+{
+	enum { ENDED = 12, LIVE = 12 };
+	zcp_pub *pub[LIVE];
+	zcp_sub *sub;
+	zcp_msg msg;
+
+	start(_i);
+	for (uint64_t n = 0; n < ENDED; n++)
+		leave_behind(ENDED, 20 * NS_PER_S, n, n + 1);
+	sub = subscribe(ZCP_RELIABLE);
+	for (int i = 0; i < ENDED; i++) {
+		must(take_wait(sub, &msg));
+		zcp_release(sub, &msg);
+	}
+	ck_assert_int_eq(zcp_take(sub, &msg), 0);
+	/* It follows sixteen at once; the twelve are no longer followed. */
+	for (int i = 0; i < LIVE; i++)
+		pub[i] = offer(0, 0);
+	for (int i = 0; i < LIVE; i++)
+		zcp_stop_offer(&pub[i]);
+	zcp_unsubscribe(&sub);
+	zcp_close(&bus);
+	bus_stop_leaving_history();
+}
+END_TEST
+
+static void *leave_one_after_another(void *arg)
+{
+	_Atomic int *left = arg;
+
+	for (; *left > 0; --*left)
+		leave_behind(1, 20 * NS_PER_S, 1, 2);
+	return NULL;
+}
+
+START_TEST(subscribing_while_history_goes_never_fails)
+{
+	_Atomic int left = 200;
+	pthread_t thread;
+
+	start(_i);
+	ck_assert_int_eq(pthread_create(&thread, NULL,
+	    leave_one_after_another, &left), 0);
+	while (left > 0) {
+		zcp_sub *sub = subscribe(ZCP_RELIABLE);
+
+		zcp_unsubscribe(&sub);
+	}
+	pthread_join(thread, NULL);
+	zcp_close(&bus);
+	bus_stop_leaving_history();
+}
+END_TEST
+
+START_TEST(history_keeps_no_more_than_half_of_a_pool)
+{
+	zcp_pub_options o = { .slots = 64, .history = 32 };
+	zcp_pub_info info;
+	zcp_pub *pub;
+	zcp_sub *sub;
+	zcp_msg msg;
+
+	start(_i);
+	must(zcp_offer(bus, "t", &o, &pub));
+	for (uint64_t n = 0; n < 40; n++)
+		send_number(pub, n, 4000);
+	zcp_pub_status(pub, &info);
+	ck_assert_uint_gt(info.cut, 0);
+	/* What it could not keep is gone from the front, and what is there is
+	 * the last: half of eight chunks, or what came since it looked. */
+	sub = subscribe(ZCP_RELIABLE);
+	must(take_wait(sub, &msg));
+	ck_assert_uint_ge(number(&msg), 32);
+	for (uint64_t n = number(&msg) + 1; n < 40; n++)
+		expect(sub, n);
+	zcp_release(sub, &msg);
+	zcp_unsubscribe(&sub);
+	zcp_stop_offer(&pub);
+	stop();
+}
+END_TEST
+
+START_TEST(retained_history_gives_way_to_those_who_live)
+{
+	zcp_pub_options keep = { .slots = 64, .history = 32, .retain = -1 };
+	static const char *const topics[] = { "old", "older", "t" };
+	zcp_pub *pub;
+
+	start(_i);
+	for (int i = 0; i < 3; i++) {
+		must(zcp_offer(bus, topics[i], &keep, &pub));
+		for (uint64_t n = 0; n < 8; n++)
+			send_number(pub, n, 4000);
+		zcp_stop_offer(&pub);
+	}
+	ck_assert_uint_gt(status_number("cut"), 0);
+	zcp_close(&bus);
+	bus_stop_leaving_history();
+}
+END_TEST
+
 /* ---- batches -------------------------------------------------------------------- */
 
 START_TEST(a_batch_takes_what_there_is_in_order)
@@ -649,6 +751,10 @@ int main(void)
 	in_each_mode(t, retained_history_survives_daemons);
 	in_each_mode(t,
 	    history_of_a_dead_publisher_stays_and_its_death_is_told);
+	in_each_mode(t, cursors_of_history_that_was_read_serve_again);
+	in_each_mode(t, subscribing_while_history_goes_never_fails);
+	in_each_mode(t, history_keeps_no_more_than_half_of_a_pool);
+	in_each_mode(t, retained_history_gives_way_to_those_who_live);
 	in_each_mode(t, a_batch_takes_what_there_is_in_order);
 	in_each_mode(t, a_loss_behind_a_batch_is_told_by_the_next_call);
 	in_each_mode(t,

@@ -28,8 +28,21 @@ struct known_client {
 	UT_hash_handle hh;
 };
 
-static struct known_client *known(struct routed *r, pid_t pid)
+/* A process of another pid namespace has no number here: its user counts. */
+static pid_t number_of(const struct client *client)
 {
+	return client->pid > 0 ? client->pid : -(pid_t)client->uid - 1;
+}
+
+static uint64_t start_of(const struct client *client)
+{
+	return client->pid > 0 ? process_start_time(client->pid) : 1;
+}
+
+static struct known_client *known(struct routed *r,
+    const struct client *client)
+{
+	pid_t pid = number_of(client);
 	struct known_client *c;
 
 	HASH_FIND_INT(r->clients, &pid, c);
@@ -52,7 +65,7 @@ static struct known_client *known(struct routed *r, pid_t pid)
 
 enum quota quota_take(struct routed *r, const struct client *client)
 {
-	struct known_client *c = known(r, client->pid);
+	struct known_client *c = known(r, client);
 	uint64_t now;
 
 	if (c == NULL)
@@ -76,7 +89,7 @@ enum quota quota_take(struct routed *r, const struct client *client)
 void quota_charge(struct routed *r, const struct client *client,
     uint64_t began)
 {
-	struct known_client *c = known(r, client->pid);
+	struct known_client *c = known(r, client);
 	int64_t price = NS_PER_S / r->settings.max_requests;
 	int64_t took = (int64_t)(clock_ns() - began) * SHARE;
 
@@ -100,7 +113,7 @@ static bool same(const char *token, const char *given)
 int client_show(struct routed *r, const struct client *client,
     const char *token)
 {
-	struct known_client *c = known(r, client->pid);
+	struct known_client *c = known(r, client);
 
 	if (r->settings.token == NULL)
 		return 0;
@@ -109,20 +122,22 @@ int client_show(struct routed *r, const struct client *client,
 		    "domain");
 	if (c == NULL)
 		return error_set(ZCP_E_SYS, "out of memory");
-	c->start_time = process_start_time(client->pid);
-	return 0;
+	c->start_time = start_of(client);
+	return c->start_time ? 0 : error_set(ZCP_E_PERM, "process %d is gone",
+	    (int)client->pid);
 }
 
 bool client_trusted(struct routed *r, const struct client *client)
 {
+	pid_t pid = number_of(client);
 	struct known_client *c;
 
 	if (r->settings.token == NULL)
 		return true;
-	HASH_FIND_INT(r->clients, &client->pid, c);
+	HASH_FIND_INT(r->clients, &pid, c);
 	/* The number may have been given to another process since. */
 	return c != NULL && c->start_time != 0 &&
-	    c->start_time == process_start_time(client->pid);
+	    c->start_time == start_of(client);
 }
 
 void clients_forget(struct routed *r)

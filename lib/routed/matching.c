@@ -115,6 +115,20 @@ static uint32_t flags_of(struct routed *r, uint32_t publisher,
 	return flags;
 }
 
+static void part_from_ended(struct routed *r, uint32_t subscriber)
+{
+	uint64_t e = fact_load(&port_of(r, subscriber)->links);
+
+	for (uint32_t i = extent_count(e); i-- > 0;) {
+		uint32_t p = link_port(fact_load(
+		    &r->d.links[extent_first(e) + i]));
+
+		if (p < r->d.m->max_ports && fact_load32(
+		    &port_of(r, p)->state) != PORT_OPEN)
+			match_part(r, p);
+	}
+}
+
 static int link_ports(struct routed *r, uint32_t publisher,
     uint32_t subscriber)
 {
@@ -122,6 +136,11 @@ static int link_ports(struct routed *r, uint32_t publisher,
 	uint32_t cursor = free_cursor(r, subscriber), flags;
 	int rc;
 
+	if (cursor == UINT32_MAX) {
+		/* Some may belong to history that has been read. */
+		part_from_ended(r, subscriber);
+		cursor = free_cursor(r, subscriber);
+	}
 	if (cursor == UINT32_MAX)
 		return error_set(ZCP_E_REFUSED, "the subscription of %s (pid "
 		    "%u) to %s follows %u publishers already, as many as it "
@@ -232,6 +251,9 @@ static int link_one(struct routed *r, uint32_t publisher, uint32_t subscriber,
     void *arg)
 {
 	(void)arg;
+	/* Who reads history lets it go, which nobody tells. */
+	if (!is(r, publisher, PORT_PUBLISHER, PORT_OPEN))
+		drain_soon(r);
 	return link_ports(r, publisher, subscriber);
 }
 

@@ -115,13 +115,16 @@ static void heartbeat(struct routed *r, uint32_t slot, uint64_t now)
 	uint64_t silence = now > beat ? now - beat : 0;
 	bool silent = silence > SILENT_PERIODS * r->d.m->heartbeat;
 
+	/* Without a pidfd nobody else brings the news; and who has left, his
+	 * farewell unheard, must not be punished for his silence. */
+	if (silent || r->watch[slot].exit == NULL)
+		reap(r, slot);
+	if (fact_load32(&p->state) != PARTICIPANT_LIVE)
+		return;
 	if (silent && !stalled)
 		stall(r, slot, silence);
 	else if (!silent && stalled)
 		revive(r, slot);
-	/* Without a pidfd nobody else brings the news. */
-	if (silent || r->watch[slot].exit == NULL)
-		reap(r, slot);
 }
 
 void heartbeats(struct routed *r)
@@ -334,7 +337,7 @@ void drain_again(struct routed *r)
 	struct timeval when;
 
 	if (r->sweep_wanted)
-		sweep_all(r);
+		sweep_all(r, r->sweep_size);
 	if (!drain(r)) {
 		r->drain_every = 0;
 		return;
@@ -347,10 +350,47 @@ void drain_again(struct routed *r)
 
 /* ---- a pool runs low ---------------------------------------------------------------------- */
 
-void sweep_all(struct routed *r)
+static bool has_free(const struct routed *r, uint64_t size)
+{
+	for (uint32_t p = 0; p < r->d.pools.count; p++) {
+		const struct pool *pool = &r->d.pools.pool[p];
+
+		for (uint32_t i = 0; pool->chunk_size >= size &&
+		    i < pool_count(pool); i++)
+			if (word_state(word_load(&pool->word[i])) == CHUNK_FREE)
+				return true;
+	}
+	return false;
+}
+
+/* The history that ended longest ago, for good; false: there is none. */
+static bool give_up_history(struct routed *r)
+{
+	struct progress at;
+	struct port *oldest = NULL;
+
+	chain_each(&r->of_state, PORTS_ENDED, i, after)
+		if (r->keep[i] > 0 && (oldest == NULL ||
+		    r->d.ports[i].ended_at < oldest->ended_at))
+			oldest = &r->d.ports[i];
+	if (oldest == NULL)
+		return false;
+	log_warn("memory is short: %u retained messages of %s are given up",
+	    r->keep[oldest - r->d.ports], r->d.topics[oldest->topic].name);
+	news_add(&r->d.m->cut, r->keep[oldest - r->d.ports]);
+	oldest->retain = 0;
+	r->keep[oldest - r->d.ports] = 0;
+	advance_tail(r, (uint32_t)(oldest - r->d.ports), true, &at);
+	drain_soon(r);
+	return true;
+}
+
+void sweep_all(struct routed *r, uint64_t size)
 {
 	struct progress at;
 
+	if (size > r->sweep_size)
+		r->sweep_size = size;
 	r->sweep_wanted = clock_ns() - r->last_sweep < (uint64_t)SWEEP_PAUSE;
 	if (r->sweep_wanted) {
 		drain_soon(r);
@@ -365,4 +405,9 @@ void sweep_all(struct routed *r)
 		if (r->d.ports[i].kind == PORT_PUBLISHER)
 			advance_tail(r, i, true, &at);
 	sweep_now(r);
+	/* Who lives goes before what was left behind. */
+	while (r->sweep_size > 0 && !has_free(r, r->sweep_size) &&
+	    give_up_history(r))
+		sweep_now(r);
+	r->sweep_size = 0;
 }

@@ -349,6 +349,7 @@ void port_end(struct routed *r, uint32_t index, bool died)
 	    fact_load32(&ring->closed))
 		died = false;
 	p->ended_at = clock_ns();
+	r->drained_to[index] = UINT64_MAX;	/* not looked at yet */
 	port_become(r, index, died ? PORT_DEAD : PORT_CLOSED);
 	generation_bump(r, index);
 	if (p->kind == PORT_PUBLISHER) {

@@ -79,6 +79,7 @@ struct routed {
 	uint64_t started, last_tick, last_sweep;
 	uint64_t drain_every;		/* ns; 0 nothing drains */
 	bool sweep_wanted;		/* a pool runs low */
+	uint64_t sweep_size;		/* of a loan that waits; 0: none */
 	struct known_client *clients;	/* by pid */
 	int routes;			/* children that publish a text */
 };
@@ -193,8 +194,9 @@ void heartbeats(struct routed *r);
 bool drain(struct routed *r);
 void drain_soon(struct routed *r);
 void drain_again(struct routed *r);	/* the timer's turn */
-/* Also takes back from the rings of live but idle owners. */
-void sweep_all(struct routed *r);
+/* Also takes back from the rings of live but idle owners; for a loan of
+ * `size` bytes (0: none) also the oldest history that is retained. */
+void sweep_all(struct routed *r, uint64_t size);
 
 /* ---- clients.c ----------------------------------------------------------- */
 

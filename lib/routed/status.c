@@ -68,11 +68,12 @@ static void say_domain(struct routed *r, struct text *t)
 	    r->d.waitv ? "yes" : "no");
 	text_add(t, "participants=%u topics=%u publishers=%u subscribers=%u "
 	    "draining=%u deaths=%" PRIu64 " reclaimed=%" PRIu64
-	    " demotions=%" PRIu64 " refused=%" PRIu64 "\n",
+	    " demotions=%" PRIu64 " refused=%" PRIu64 " cut=%" PRIu64 "\n",
 	    count_participants(r), count_topics(r), n.publishers,
 	    n.subscribers, n.draining,
 	    news_load(&m->deaths), news_load(&m->reclaimed),
-	    news_load(&m->demotions), news_load(&m->refused));
+	    news_load(&m->demotions), news_load(&m->refused),
+	    news_load(&m->cut));
 }
 
 static void say_pool(struct routed *r, struct text *t, uint32_t i)

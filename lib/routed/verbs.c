@@ -38,6 +38,7 @@ struct verb {
 	int (*run)(struct routed *r, struct request *q);
 	unsigned fields;		/* the last takes all that follows; 0: any */
 	bool open;			/* to clients that have shown no token */
+	bool ends;			/* ends something: never refused for its cost */
 };
 static const struct verb *find_verb(const char *text);
 
@@ -351,7 +352,12 @@ static int do_subscriber(struct routed *r, struct request *q)
 
 static int do_sweep(struct routed *r, struct request *q)
 {
-	sweep_all(r);
+	uint64_t size;
+	int rc = number(q, "size", 10, UINT32_MAX, 0, &size);
+
+	if (rc < 0)
+		return rc;
+	sweep_all(r, size);
 	return reply(q, "OK");
 }
 
@@ -424,20 +430,20 @@ static int do_auth(struct routed *r, struct request *q)
 }
 
 static const struct verb verbs[] = {
-	{ "PING", do_ping, 0, true },
-	{ "AUTH", do_auth, 1, true },
-	{ "GET_SHM_PATH", do_path, 0, false },
-	{ "GET_SHM_SIZE", do_size, 0, false },
-	{ "REGISTER", do_register, 0, false },
+	{ "PING", do_ping, 0, true, false },
+	{ "AUTH", do_auth, 1, true, false },
+	{ "GET_SHM_PATH", do_path, 0, false, false },
+	{ "GET_SHM_SIZE", do_size, 0, false, false },
+	{ "REGISTER", do_register, 0, false, false },
 	/* Of registered participants, who have shown it: sender(). */
-	{ "UNREGISTER", do_unregister, 0, true },
-	{ "RELEASE", do_release, 0, true },
-	{ "PUBLISHER", do_publisher, 0, true },
-	{ "SUBSCRIBER", do_subscriber, 0, true },
-	{ "SWEEP", do_sweep, 0, true },
-	{ "ROUTE", do_route, 2, false },
-	{ "STATUS", do_status, 0, false },
-	{ "DUMP", do_dump, 0, false },
+	{ "UNREGISTER", do_unregister, 0, true, true },
+	{ "RELEASE", do_release, 0, true, true },
+	{ "PUBLISHER", do_publisher, 0, true, false },
+	{ "SUBSCRIBER", do_subscriber, 0, true, false },
+	{ "SWEEP", do_sweep, 0, true, false },
+	{ "ROUTE", do_route, 2, false, false },
+	{ "STATUS", do_status, 0, false, false },
+	{ "DUMP", do_dump, 0, false, false },
 };
 
 static const struct verb *find_verb(const char *text)
@@ -459,28 +465,38 @@ static int obey(struct routed *r, struct request *q)
 	return q->verb->run(r, q);
 }
 
+static bool may_end(const char *text, size_t length)
+{
+	char verb[16];
+	const struct verb *v;
+
+	snprintf(verb, sizeof(verb), "%.*s", (int)(length < 15 ? length : 15),
+	    text);
+	verb[strcspn(verb, ":\r\n")] = '\0';
+	v = find_verb(verb);
+	return v != NULL && v->ends;
+}
+
 bool answer(struct routed *r, const struct client *c, const char *text,
     size_t length, struct text *out)
 {
 	struct request q = { .client = c, .reply = out };
 	uint64_t began = clock_ns();
-	int rc = 0;
+	enum quota quota = quota_take(r, c);
+	int rc;
 
-	switch (quota_take(r, c)) {
-	case QUOTA_SILENCE:
+	if (quota == QUOTA_SILENCE && !may_end(text, length))
 		return false;
-	case QUOTA_REFUSE:
+	if (quota == QUOTA_REFUSE && !may_end(text, length))
 		rc = error_set(ZCP_E_BUSY, CONTROL_BUSY "process %d asks too "
 		    "much, more than %u requests a second or half of this "
 		    "daemon's time (zcp-routed --max-requests); what it sends "
 		    "before a pause is dropped", (int)c->pid,
 		    r->settings.max_requests);
-		break;
-	case QUOTA_LEFT:
+	else {
 		if ((rc = parse(&q, text, length)) == 0)
 			rc = obey(r, &q);
 		quota_charge(r, c, began);
-		break;
 	}
 	if (rc < 0) {
 		out->used = 0;
