@@ -89,8 +89,13 @@ static bool go_on(const struct stream *s, int rc)
 		return true;
 	if (rc != -ZCP_E_TIMEOUT)
 		return false;
-	if (cli.verbose && zcp_pub_blocker(s->pub, who, sizeof(who)))
+	if (!cli.verbose)
+		return true;
+	if (zcp_pub_blocker(s->pub, who, sizeof(who)))
 		cli_note("waits for %s", who);
+	else
+		cli_note("waits for memory, which all topics share: %s",
+		    zcp_errmsg());
 	return true;
 }
 
@@ -441,8 +446,12 @@ static int publish_file(struct stream *s, const char *path)
 	if (strcmp(path, "-") != 0) {
 		s->source = path;
 		if ((fd = open(path, O_RDONLY | O_CLOEXEC)) < 0) {
-			cli_error("cannot open %s: %s", path, strerror(errno));
-			return errno == EACCES ? CLI_PERMISSION : CLI_ERROR;
+			bool denied = errno == EACCES;
+
+			cli_error("cannot open %s: %s%s", path, strerror(errno),
+			    errno == ENOENT ? " (-m TEXT publishes a text)" :
+			    "");
+			return denied ? CLI_PERMISSION : CLI_ERROR;
 		}
 	}
 	status = publish_stream(s, fd);

@@ -62,14 +62,24 @@ int zcp_pub_blocker(zcp_pub *pub, char *text, size_t size)
 	const struct reader *worst = NULL;
 	uint64_t least = pub->head, cursor;
 
+	if (size > 0)
+		text[0] = '\0';
 	if (pub_check(pub) < 0 || readers_refresh(pub) < 0)
 		return 0;
-	for (uint32_t i = 0; i < pub->readers.count; i++)
-		if (reader_cursor(&pub->readers.reader[i], &view, &cursor) &&
-		    cursor < least) {
-			least = cursor;
-			worst = &pub->readers.reader[i];
+	for (uint32_t i = 0; i < pub->readers.count; i++) {
+		const struct reader *r = &pub->readers.reader[i];
+
+		/* One that was there first and has yet to join is at the tail. */
+		if (!reader_cursor(r, &view, &cursor)) {
+			if (!reader_follows(r, &view))
+				continue;
+			cursor = pub->tail;
 		}
+		if (cursor < least) {
+			least = cursor;
+			worst = r;
+		}
+	}
 	if (worst == NULL)
 		return 0;
 	snprintf(text, size, "%.*s (pid %u), %" PRIu64 " messages behind",

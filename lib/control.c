@@ -216,6 +216,18 @@ out:
 	return n;
 }
 
+/* Where a daemon of this user would be; others may have one elsewhere. */
+static int no_daemon(const char *domain)
+{
+	char path[PATH_SIZE], dir[PATH_SIZE];
+
+	user_dir(dir);
+	if (make_path(path, dir, domain, "sock") < 0)
+		return -ZCP_E_NODAEMON;
+	return error_set(ZCP_E_NODAEMON, "no route daemon answers for domain "
+	    "%s at %s (start one: zcp-routed -d %s)", domain, path, domain);
+}
+
 int control_ask(const char *domain, const char *request, char *reply,
     size_t size, uint64_t deadline, uid_t *uid, bool *unsure)
 {
@@ -238,8 +250,7 @@ int control_ask(const char *domain, const char *request, char *reply,
 			return error_set(ZCP_E_REFUSED, "%s", reply + 7);
 		usleep(PAUSE_MS * 1000);
 	} while (clock_ns() < deadline);
-	return error_set(ZCP_E_NODAEMON, "no route daemon answers for domain "
-	    "%s (start one: zcp-routed -d %s)", domain, domain);
+	return no_daemon(domain);
 }
 
 int control_call(const char *domain, const char *request, char *reply,

@@ -224,6 +224,14 @@ static void places_free(struct place *list)
 	}
 }
 
+int bus_foreign(const struct zcp *bus)
+{
+	if (bus->closed)
+		return error_set(ZCP_E_ENDED, "its bus has been closed");
+	return error_set(ZCP_E_FORK, "this bus belongs to the parent process: "
+	    "open one after fork()");
+}
+
 void zcp_close(zcp **handle)
 {
 	struct zcp *bus = *handle;
@@ -239,6 +247,14 @@ void zcp_close(zcp **handle)
 		    bus->slot);
 		control_farewell(bus->d.name, request);
 		own_file_remove(instance(bus), bus->slot);
+	}
+	if (bus->handles > 0) {
+		/* What they point to must stay: a stale handle is an error,
+		 * not a crash. */
+		bus->closed = true;
+		bus->born = fork_generation - 1;
+		segment_close(&bus->own);
+		return;
 	}
 	places_free(bus->idle);
 	places_free(bus->abandoned);

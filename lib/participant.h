@@ -27,6 +27,8 @@ struct zcp {
 	uint64_t incarnation;
 	int64_t timeout;		/* for control calls, ns */
 	unsigned born;			/* fork generation */
+	bool closed;			/* with handles still open */
+	_Atomic uint32_t handles;	/* of ports, taps and sets that are open */
 	uint64_t committed;		/* bytes of p<n> */
 	struct place *idle;		/* places whose ports have ended */
 	struct place *abandoned;	/* nobody knows whether a port is there */
@@ -37,12 +39,13 @@ struct zcp {
 	pthread_cond_t beat_cond;
 };
 
+/* Whose bus it is, when it is not (or no longer) ours: an error. */
+int bus_foreign(const struct zcp *bus);
+
 static inline int bus_check(const struct zcp *bus)
 {
-	if (__builtin_expect(bus->born != fork_generation, 0))
-		return error_set(ZCP_E_FORK, "this bus belongs to the parent "
-		    "process: open one after fork()");
-	return 0;
+	return __builtin_expect(bus->born != fork_generation, 0) ?
+	    bus_foreign(bus) : 0;
 }
 
 /* Room for a port: committed, zeroed where it was used before. */

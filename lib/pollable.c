@@ -173,10 +173,14 @@ static void *feed_descriptor(void *arg)
 		}
 		pthread_mutex_unlock(&p->lock);
 		sleep_until_it_came(p);
-		say_readable(p);
+		/* First disarmed, then readable: whoever finds it readable must
+		 * be able to arm it, or it would spin. */
 		pthread_mutex_lock(&p->lock);
 		p->armed = p->recalled = false;
 		pthread_cond_broadcast(&p->cond);
+		pthread_mutex_unlock(&p->lock);
+		say_readable(p);
+		pthread_mutex_lock(&p->lock);
 	}
 	pthread_mutex_unlock(&p->lock);
 	return NULL;

@@ -147,6 +147,7 @@ int zcp_offer(zcp *bus, const char *topic, const zcp_pub_options *options,
 		place_unregistered(bus, pub->place, rc);
 		goto fail;
 	}
+	bus->handles++;
 	*out = pub;
 	return 0;
 fail:
@@ -195,6 +196,7 @@ void zcp_stop_offer(zcp_pub **handle)
 	fence_light(d->symmetric);
 	bell_ring(pub->topic_bell);
 	bell_ring(pub->domain_bell);
+	pub->bus->handles--;
 	port_release(pub->bus, pub->port);
 	place_put(pub->bus, pub->place);
 	pub_free(pub);

@@ -172,6 +172,7 @@ int zcp_subscribe(zcp *bus, const char *topic,
 	} while (needed > 0);
 	if (rc < 0)
 		return error_in(rc, "cannot subscribe to %s", name);
+	bus->handles++;
 	fact_publish32(&sub->self->opened, SUBSCRIPTION_OPEN);
 	if ((rc = sub_refresh(sub)) < 0) {
 		zcp_unsubscribe(&sub);
@@ -205,7 +206,9 @@ static void list_feeds(struct zcp_sub *sub)
 	for (uint32_t i = 0; i < sub->cursors; i++)
 		if (sub->used[i])
 			sub->order[sub->count++] = i;
-	sub->next = sub->turn = 0;	/* the feed whose turn it was may be gone */
+	/* The feed whose turn it was may be gone; the first is next. */
+	sub->turn = 0;
+	sub->next = sub->count > 0 ? sub->count - 1 : 0;
 }
 
 static void try_join(struct zcp_sub *sub, struct feed *f)
@@ -321,6 +324,7 @@ void zcp_unsubscribe(zcp_sub **handle)
 		if (sub->used[i])
 			drop(sub, i);
 	fact_publish32(&sub->self->opened, SUBSCRIPTION_CLOSED);
+	sub->bus->handles--;
 	port_release(sub->bus, sub->port);
 	place_put(sub->bus, sub->place);
 	sub_free(sub);

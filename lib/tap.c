@@ -280,6 +280,7 @@ int zcp_tap_open(zcp *bus, const char *topic, zcp_tap **out)
 	if ((tap = calloc(1, sizeof(*tap))) == NULL)
 		return error_set(ZCP_E_SYS, "out of memory");
 	tap->bus = bus;
+	bus->handles++;
 	tap->pattern = rc == 1;
 	tap->spin = SPIN_START;
 	tap->topic = strdup(name);
@@ -305,6 +306,7 @@ void zcp_tap_close(zcp_tap **handle)
 	/* A forked child has not these mappings: it only forgets the handle. */
 	if (tap == NULL || tap->bus->born != fork_generation)
 		return;
+	tap->bus->handles--;
 	while (tap->count > 0)
 		forget(tap, 0);
 	free(tap->ring);

@@ -31,6 +31,7 @@ int zcp_waitset_open(zcp *bus, zcp_waitset **out)
 		return error_set(ZCP_E_SYS, "out of memory");
 	set->bus = bus;
 	set->spin = SPIN_START;
+	bus->handles++;
 	*out = set;
 	return 0;
 }
@@ -46,6 +47,7 @@ void zcp_waitset_close(zcp_waitset **handle)
 	for (size_t i = 0; i < set->count; i++)
 		set->sub[i]->set = NULL;
 	pollable_close(&set->pollable);
+	set->bus->handles--;
 	free(set->sub);
 	free(set);
 }

@@ -70,7 +70,8 @@ ZCP_API const char *zcp_version(void);
 
 typedef struct zcp_options {
 	const char *domain;	/* NULL: $ZCP_DOMAIN, else "default" */
-	const char *name;	/* the participant's; NULL: the command's */
+	const char *name;	/* the participant's; NULL: the command's; what
+				   a name cannot hold becomes _ */
 	int64_t timeout;	/* how long to look for a daemon; 0: 5 s */
 	const char *token;	/* of a domain that asks for one; NULL: $ZCP_TOKEN */
 } zcp_options;
@@ -80,7 +81,7 @@ typedef struct zcp_options {
  *   options  may be NULL; copied
  * Registers with the daemon, maps the segments and starts the thread that
  * beats this process's heart (all signals blocked in it).  Returns 0 and a
- * bus that the caller closes with zcp_close(); -ZCP_E_ARG (a name),
+ * bus that the caller closes with zcp_close(); -ZCP_E_ARG (the domain's name),
  * -ZCP_E_NODAEMON, -ZCP_E_PERM, -ZCP_E_REFUSED (a limit, named),
  * -ZCP_E_LAYOUT (another version, both named), -ZCP_E_DAMAGED, -ZCP_E_SYS.
  * Any thread.
@@ -90,8 +91,8 @@ ZCP_API int zcp_open(zcp **bus, const zcp_options *options)
 
 /*
  * zcp_close - end the participant, its ports first.
- * Every publisher, subscription and tap of the bus must have been closed; the
- * rest is done in any case.  What reliable readers have not yet read stays
+ * Its publishers, subscriptions, sets and taps are to be closed before: those
+ * that are not answer -ZCP_E_ENDED from now on, and their memory stays.  What reliable readers have not yet read stays
  * readable.  *bus becomes NULL; NULL is allowed.  In a forked child this and
  * the calls that end a port only forget the handle.
  */
@@ -220,8 +221,9 @@ ZCP_API void zcp_pub_status(const zcp_pub *pub, zcp_pub_info *info)
 
 /*
  * zcp_pub_blocker - who keeps this publisher waiting: the reader that is
- * furthest behind.  Writes "NAME (pid PID), N messages behind" into text.
- * Returns 1, or 0 when no reader is behind.
+ * furthest behind.  Writes "NAME (pid PID), N messages behind" into text, or
+ * nothing.  Returns 1, or 0 when no reader is behind (memory may be short for
+ * other topics' sake: it is shared by all).
  */
 ZCP_API int zcp_pub_blocker(zcp_pub *pub, char *text, size_t size)
     __attribute__((nonnull));

@@ -277,7 +277,7 @@ all_pages() {
     run ask PING
     assert_output PONG
     run ask STATUS
-    assert_output "ERROR: this domain asks for a token: AUTH:token=... first (\$ZCP_TOKEN)"
+    assert_output "ERROR: this domain asks for a token (\$ZCP_TOKEN, AUTH:token=...)"
     run ask AUTH:token=wrong
     assert_output "ERROR: that is not the token of this domain"
     run ask AUTH

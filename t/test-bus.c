@@ -822,6 +822,34 @@ static void use_parents_handles(void *arg)
 	zcp_close(&bus);
 }
 
+START_TEST(handles_of_a_closed_bus_are_errors_not_crashes)
+{
+	zcp_chunk chunk;
+	zcp_msg msg;
+	zcp_pub *pub;
+	zcp_sub *sub;
+
+	start(0);
+	sub = subscribe(ZCP_RELIABLE);
+	pub = offer(0, 0);
+	send_number(pub, 1, 100);
+	ck_assert_int_eq(take_wait(sub, &msg), 1);
+	zcp_close(&bus);
+	ck_assert_ptr_null(bus);
+	ck_assert_int_eq(zcp_send(pub, "x", 1, 0, 0), -ZCP_E_ENDED);
+	ck_assert_str_eq(zcp_errmsg(), "its bus has been closed");
+	ck_assert_int_eq(zcp_loan(pub, 100, &chunk, 0), -ZCP_E_ENDED);
+	zcp_release(sub, &msg);
+	ck_assert_int_eq(zcp_take(sub, &msg), -ZCP_E_ENDED);
+	ck_assert_int_eq(zcp_wait(sub, 0), -ZCP_E_ENDED);
+	zcp_stop_offer(&pub);
+	zcp_unsubscribe(&sub);
+	ck_assert_ptr_null(pub);
+	bus = bus_open("again");
+	stop();
+}
+END_TEST
+
 START_TEST(a_forked_child_may_not_use_its_parents_handles)
 {
 	zcp_pub *pub;
@@ -1024,6 +1052,7 @@ int main(void)
 	in_each_mode(t, ports_can_come_and_go_many_times_over);
 	tcase_add_test(t, a_limit_that_is_reached_is_named);
 	tcase_add_test(t, port_serials_that_wrap_pass_by_those_in_use);
+	tcase_add_test(t, handles_of_a_closed_bus_are_errors_not_crashes);
 	tcase_add_test(t, a_forked_child_may_not_use_its_parents_handles);
 	tcase_add_test(t, bad_arguments_are_refused_with_their_fault);
 	in_each_mode(t, a_tap_sees_without_being_seen);

@@ -9,39 +9,49 @@ int chain_open(struct chain *c, uint32_t lists, uint32_t indices)
 {
 	*c = (struct chain){ .lists = lists, .indices = indices };
 	c->first = malloc(lists * sizeof(*c->first));
+	c->last = malloc(lists * sizeof(*c->last));
 	c->next = malloc(indices * sizeof(*c->next));
 	c->prev = malloc(indices * sizeof(*c->prev));
-	if (c->first == NULL || c->next == NULL || c->prev == NULL)
+	if (c->first == NULL || c->last == NULL || c->next == NULL ||
+	    c->prev == NULL)
 		return error_set(ZCP_E_SYS, "out of memory");
 	memset(c->first, 0xff, lists * sizeof(*c->first));
+	memset(c->last, 0xff, lists * sizeof(*c->last));
 	return 0;
 }
 
 void chain_close(struct chain *c)
 {
 	free(c->first);
+	free(c->last);
 	free(c->next);
 	free(c->prev);
 	*c = (struct chain){ 0 };
 }
 
+/* What follows `i`, or is in front of the list for none; and before it. */
+static uint32_t *link_after(struct chain *c, uint32_t list, uint32_t i)
+{
+	return i == CHAIN_END ? &c->first[list] : &c->next[i];
+}
+
+static uint32_t *link_before(struct chain *c, uint32_t list, uint32_t i)
+{
+	return i == CHAIN_END ? &c->last[list] : &c->prev[i];
+}
+
 void chain_add(struct chain *c, uint32_t list, uint32_t i)
 {
-	uint32_t second = c->first[list];
+	uint32_t last = c->last[list];
 
-	c->prev[i] = CHAIN_END;
-	c->next[i] = second;
-	if (second != CHAIN_END)
-		c->prev[second] = i;
-	c->first[list] = i;
+	c->prev[i] = last;
+	c->next[i] = CHAIN_END;
+	*link_after(c, list, last) = i;
+	c->last[list] = i;
 }
 
 void chain_remove(struct chain *c, uint32_t list, uint32_t i)
 {
-	if (c->prev[i] != CHAIN_END)
-		c->next[c->prev[i]] = c->next[i];
-	else
-		c->first[list] = c->next[i];
-	if (c->next[i] != CHAIN_END)
-		c->prev[c->next[i]] = c->prev[i];
+	*link_after(c, list, c->prev[i]) = c->next[i];
+	*link_before(c, list, c->next[i]) = c->prev[i];
 }

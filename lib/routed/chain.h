@@ -13,7 +13,7 @@
 #define CHAIN_END UINT32_MAX
 
 struct chain {
-	uint32_t *first;		/* by list */
+	uint32_t *first, *last;		/* by list */
 	uint32_t *next, *prev;		/* by index */
 	uint32_t lists, indices;
 };
@@ -22,7 +22,7 @@ struct chain {
 int chain_open(struct chain *c, uint32_t lists, uint32_t indices);
 void chain_close(struct chain *c);
 
-/* Puts `i`, which is on no list, to the front of one. */
+/* Puts `i`, which is on no list, to the end of one. */
 void chain_add(struct chain *c, uint32_t list, uint32_t i);
 void chain_remove(struct chain *c, uint32_t list, uint32_t i);
 

@@ -466,10 +466,9 @@ int registry_open(struct routed *r)
 	    (rc = chain_open(&r->of_kind, TOPIC_PATTERN + 1,
 	    m->max_topics)) < 0)
 		return rc;
-	/* Each is added in front: the lowest are taken first. */
-	for (uint32_t i = m->max_ports; i-- > 0;)
+	for (uint32_t i = 0; i < m->max_ports; i++)
 		chain_add(&r->of_state, PORTS_SPARE, i);
-	for (uint32_t i = m->max_topics; i-- > 0;)
+	for (uint32_t i = 0; i < m->max_topics; i++)
 		chain_add(&r->of_kind, TOPIC_FREE, i);
 	return 0;
 }

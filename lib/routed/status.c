@@ -61,11 +61,11 @@ static void say_domain(struct routed *r, struct text *t)
 	struct counts n = count_ports(r);
 
 	text_add(t, "domain=%s uid=%u pid=%d uptime=%" PRIu64 " layout=%d.%d "
-	    "fences=%s waitv=%s\n", r->d.name, (unsigned)r->d.uid,
+	    "fences=%s waitv=%s socket=%s\n", r->d.name, (unsigned)r->d.uid,
 	    (int)getpid(), (uint64_t)((clock_ns() - r->started) / NS_PER_S),
 	    LAYOUT_MAJOR, LAYOUT_MINOR,
 	    r->d.symmetric ? "symmetric" : "asymmetric",
-	    r->d.waitv ? "yes" : "no");
+	    r->d.waitv ? "yes" : "no", r->path);
 	text_add(t, "participants=%u topics=%u publishers=%u subscribers=%u "
 	    "draining=%u deaths=%" PRIu64 " reclaimed=%" PRIu64
 	    " demotions=%" PRIu64 " refused=%" PRIu64 " cut=%" PRIu64 "\n",

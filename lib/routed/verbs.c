@@ -460,8 +460,8 @@ static const struct verb *find_verb(const char *text)
 static int obey(struct routed *r, struct request *q)
 {
 	if (!q->verb->open && !client_trusted(r, q->client))
-		return error_set(ZCP_E_PERM, "this domain asks for a token: "
-		    "AUTH:token=... first ($ZCP_TOKEN)");
+		return error_set(ZCP_E_PERM, "this domain asks for a token "
+		    "($ZCP_TOKEN, AUTH:token=...)");
 	return q->verb->run(r, q);
 }
 
