@@ -282,20 +282,32 @@ void pollable_recall(struct pollable *p)
 	pthread_mutex_unlock(&p->lock);
 }
 
+/* False: it could not be made unreadable. */
+static bool clear(struct pollable *p)
+{
+	uint64_t seen;
+
+	return read(p->fd, &seen, sizeof(seen)) >= 0 || errno == EAGAIN;
+}
+
 void pollable_arm(struct pollable *p, const struct several *s)
 {
-	uint64_t seen, due = UINT64_MAX;
+	uint64_t due = UINT64_MAX;
 	bool armed;
 
+	/*
+	 * Armed it will say so as soon as anything differs from its list, at
+	 * worst for news that has been taken meanwhile.  What it says now is
+	 * left from before, and it disarms under the lock before it speaks
+	 * again, so nothing new is cleared here.
+	 */
 	pthread_mutex_lock(&p->lock);
 	armed = p->armed;
-	pthread_mutex_unlock(&p->lock);
-	/* It will make the descriptor readable as soon as anything differs from
-	 * its list; at worst for news that has been taken meanwhile. */
 	if (armed)
+		clear(p);
+	pthread_mutex_unlock(&p->lock);
+	if (armed || !clear(p))
 		return;
-	if (read(p->fd, &seen, sizeof(seen)) < 0 && errno != EAGAIN)
-		return;			/* stays readable */
 	if (several_ready(s, &due) || !watch_all(p, s)) {
 		say_readable(p);
 		return;
