@@ -176,7 +176,8 @@ static void *feed_descriptor(void *arg)
 		/* First disarmed, then readable: whoever finds it readable must
 		 * be able to arm it, or it would spin. */
 		pthread_mutex_lock(&p->lock);
-		p->armed = p->recalled = false;
+		p->armed = false;
+		p->recalled = false;
 		pthread_cond_broadcast(&p->cond);
 		pthread_mutex_unlock(&p->lock);
 		say_readable(p);
