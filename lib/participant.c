@@ -196,7 +196,8 @@ int zcp_open(zcp **out, const zcp_options *options)
 	bus->own = (struct segment)SEGMENT_INIT;
 	bus->d.mgmt = bus->d.bell = bus->d.pool = bus->d.data =
 	    bus->d.data_write = (struct segment)SEGMENT_INIT;
-	bus->born = fork_generation;
+	bus->born = bus->made = fork_generation;
+	bus->users = 1;
 	bus->timeout = options->timeout ? options->timeout : 5 * NS_PER_S;
 	pthread_mutex_init(&bus->lock, NULL);
 	deadline = deadline_after(bus->timeout);
@@ -226,10 +227,27 @@ static void places_free(struct place *list)
 
 int bus_foreign(const struct zcp *bus)
 {
-	if (bus->closed)
+	if (bus_ours(bus))
 		return error_set(ZCP_E_ENDED, "its bus has been closed");
 	return error_set(ZCP_E_FORK, "this bus belongs to the parent process: "
 	    "open one after fork()");
+}
+
+void bus_get(struct zcp *bus)
+{
+	bus->users++;
+}
+
+void bus_put(struct zcp *bus)
+{
+	if (--bus->users > 0)
+		return;
+	places_free(bus->idle);
+	places_free(bus->abandoned);
+	segment_close(&bus->own);
+	domain_detach(&bus->d);
+	pthread_mutex_destroy(&bus->lock);
+	free(bus);
 }
 
 void zcp_close(zcp **handle)
@@ -238,8 +256,7 @@ void zcp_close(zcp **handle)
 	char request[64];
 
 	*handle = NULL;
-	/* A forked child has not these mappings: it only forgets the handle. */
-	if (bus == NULL || bus->born != fork_generation)
+	if (bus == NULL || !bus_ours(bus))
 		return;
 	stop_beating(bus);
 	if (bus->member != NULL) {
@@ -248,20 +265,9 @@ void zcp_close(zcp **handle)
 		control_farewell(bus->d.name, request);
 		own_file_remove(instance(bus), bus->slot);
 	}
-	if (bus->handles > 0) {
-		/* What they point to must stay: a stale handle is an error,
-		 * not a crash. */
-		bus->closed = true;
-		bus->born = fork_generation - 1;
-		segment_close(&bus->own);
-		return;
-	}
-	places_free(bus->idle);
-	places_free(bus->abandoned);
-	segment_close(&bus->own);
-	domain_detach(&bus->d);
-	pthread_mutex_destroy(&bus->lock);
-	free(bus);
+	/* Handles that are still open are errors from now on, not crashes. */
+	bus->born = bus->made - 1;
+	bus_put(bus);
 }
 
 size_t zcp_largest(const zcp *bus)
@@ -384,6 +390,8 @@ void port_release(struct zcp *bus, uint32_t port)
 	snprintf(request, sizeof(request), "RELEASE:slot=%" PRIu32 ":port=%"
 	    PRIu32 ":serial=%" PRIu32, bus->slot, port,
 	    fact_load32(&bus->d.ports[port].serial));
+	if (bus_closed(bus))
+		return;			/* it ended with its participant */
 	/* No daemon: the next one sees the port closed in p<n>. */
 	control_farewell(bus->d.name, request);
 }

@@ -26,9 +26,9 @@ struct zcp {
 	uint32_t slot;
 	uint64_t incarnation;
 	int64_t timeout;		/* for control calls, ns */
-	unsigned born;			/* fork generation */
-	bool closed;			/* with handles still open */
-	_Atomic uint32_t handles;	/* of ports, taps and sets that are open */
+	unsigned born;			/* fork generation; no such, once closed */
+	unsigned made;			/* fork generation */
+	_Atomic uint32_t users;		/* zcp_close(), and each open handle */
 	uint64_t committed;		/* bytes of p<n> */
 	struct place *idle;		/* places whose ports have ended */
 	struct place *abandoned;	/* nobody knows whether a port is there */
@@ -39,8 +39,24 @@ struct zcp {
 	pthread_cond_t beat_cond;
 };
 
-/* Whose bus it is, when it is not (or no longer) ours: an error. */
+/* Why it may not be used: closed, or another process's.  An error. */
 int bus_foreign(const struct zcp *bus);
+
+/* A handle on it was opened, or ended; the last one frees the bus. */
+void bus_get(struct zcp *bus);
+void bus_put(struct zcp *bus);
+
+/* May a handle on it be ended by this process?  A forked child has not these
+ * mappings: it only forgets the handle. */
+static inline bool bus_ours(const struct zcp *bus)
+{
+	return bus->made == fork_generation;
+}
+
+static inline bool bus_closed(const struct zcp *bus)
+{
+	return bus->born != bus->made;
+}
 
 static inline int bus_check(const struct zcp *bus)
 {

@@ -147,7 +147,7 @@ int zcp_offer(zcp *bus, const char *topic, const zcp_pub_options *options,
 		place_unregistered(bus, pub->place, rc);
 		goto fail;
 	}
-	bus->handles++;
+	bus_get(bus);
 	*out = pub;
 	return 0;
 fail:
@@ -178,28 +178,34 @@ static void partial_end(struct zcp_pub *pub)
 		pub->pending[pub->pendings++] = (struct pending){ id, word };
 }
 
-void zcp_stop_offer(zcp_pub **handle)
+/* What it has goes back, and its readers learn that it has ended. */
+static void end_in_order(struct zcp_pub *pub)
 {
-	struct zcp_pub *pub = *handle;
-	struct domain *d;
-
-	*handle = NULL;
-	/* A forked child has not these mappings: it only forgets the handle. */
-	if (pub == NULL || pub->bus->born != fork_generation)
-		return;
-	d = &pub->bus->d;
 	partial_end(pub);
 	reclaim(pub, AS_WISHED);
 	stock_return(pub);
 	/* Readers that find the ring empty now know it stays so. */
 	fact_publish32(&pub->ring->closed, 1);
-	fence_light(d->symmetric);
+	fence_light(pub->symmetric);
 	bell_ring(pub->topic_bell);
 	bell_ring(pub->domain_bell);
-	pub->bus->handles--;
 	port_release(pub->bus, pub->port);
-	place_put(pub->bus, pub->place);
+}
+
+void zcp_stop_offer(zcp_pub **handle)
+{
+	struct zcp_pub *pub = *handle;
+	struct zcp *bus;
+
+	*handle = NULL;
+	if (pub == NULL || !bus_ours(pub->bus))
+		return;
+	bus = pub->bus;
+	if (!bus_closed(bus))
+		end_in_order(pub);
+	place_put(bus, pub->place);
 	pub_free(pub);
+	bus_put(bus);
 }
 
 /* ---- publishing ------------------------------------------------------------------ */

@@ -172,7 +172,7 @@ int zcp_subscribe(zcp *bus, const char *topic,
 	} while (needed > 0);
 	if (rc < 0)
 		return error_in(rc, "cannot subscribe to %s", name);
-	bus->handles++;
+	bus_get(bus);
 	fact_publish32(&sub->self->opened, SUBSCRIPTION_OPEN);
 	if ((rc = sub_refresh(sub)) < 0) {
 		zcp_unsubscribe(&sub);
@@ -313,21 +313,22 @@ void sub_look_for_ends(struct zcp_sub *sub)
 void zcp_unsubscribe(zcp_sub **handle)
 {
 	struct zcp_sub *sub = *handle;
+	struct zcp *bus;
 
 	*handle = NULL;
-	/* A forked child has not these mappings: it only forgets the handle. */
-	if (sub == NULL || sub->bus->born != fork_generation)
+	if (sub == NULL || !bus_ours(sub->bus))
 		return;
+	bus = sub->bus;
 	if (sub->set != NULL)
 		waitset_forget(sub);
 	for (uint32_t i = 0; i < sub->cursors; i++)
 		if (sub->used[i])
 			drop(sub, i);
 	fact_publish32(&sub->self->opened, SUBSCRIPTION_CLOSED);
-	sub->bus->handles--;
-	port_release(sub->bus, sub->port);
-	place_put(sub->bus, sub->place);
+	port_release(bus, sub->port);
+	place_put(bus, sub->place);
 	sub_free(sub);
+	bus_put(bus);
 }
 
 /* ---- what it did ------------------------------------------------------------- */

@@ -280,7 +280,7 @@ int zcp_tap_open(zcp *bus, const char *topic, zcp_tap **out)
 	if ((tap = calloc(1, sizeof(*tap))) == NULL)
 		return error_set(ZCP_E_SYS, "out of memory");
 	tap->bus = bus;
-	bus->handles++;
+	bus_get(bus);
 	tap->pattern = rc == 1;
 	tap->spin = SPIN_START;
 	tap->topic = strdup(name);
@@ -301,16 +301,17 @@ int zcp_tap_open(zcp *bus, const char *topic, zcp_tap **out)
 void zcp_tap_close(zcp_tap **handle)
 {
 	struct zcp_tap *tap = *handle;
+	struct zcp *bus;
 
 	*handle = NULL;
-	/* A forked child has not these mappings: it only forgets the handle. */
-	if (tap == NULL || tap->bus->born != fork_generation)
+	if (tap == NULL || !bus_ours(tap->bus))
 		return;
-	tap->bus->handles--;
+	bus = tap->bus;
 	while (tap->count > 0)
 		forget(tap, 0);
 	free(tap->ring);
 	free(tap->topic);
 	free(tap->copy);
 	free(tap);
+	bus_put(bus);
 }

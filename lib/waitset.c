@@ -31,7 +31,7 @@ int zcp_waitset_open(zcp *bus, zcp_waitset **out)
 		return error_set(ZCP_E_SYS, "out of memory");
 	set->bus = bus;
 	set->spin = SPIN_START;
-	bus->handles++;
+	bus_get(bus);
 	*out = set;
 	return 0;
 }
@@ -39,17 +39,18 @@ int zcp_waitset_open(zcp *bus, zcp_waitset **out)
 void zcp_waitset_close(zcp_waitset **handle)
 {
 	struct zcp_waitset *set = *handle;
+	struct zcp *bus;
 
 	*handle = NULL;
-	/* A forked child has neither mappings nor helper thread. */
-	if (set == NULL || set->bus->born != fork_generation)
+	if (set == NULL || !bus_ours(set->bus))
 		return;
+	bus = set->bus;
 	for (size_t i = 0; i < set->count; i++)
 		set->sub[i]->set = NULL;
 	pollable_close(&set->pollable);
-	set->bus->handles--;
 	free(set->sub);
 	free(set);
+	bus_put(bus);
 }
 
 void waitset_drained(struct zcp_waitset *set)
@@ -96,6 +97,15 @@ int zcp_waitset_add(zcp_waitset *set, zcp_sub *sub)
 	return 0;
 }
 
+static void take_out(struct zcp_waitset *set, struct zcp_sub *sub)
+{
+	for (size_t i = 0; i < set->count; i++)
+		if (set->sub[i] == sub)
+			set->sub[i--] = set->sub[--set->count];
+	sub->set = NULL;
+	changed(set);
+}
+
 int zcp_waitset_remove(zcp_waitset *set, zcp_sub *sub)
 {
 	int rc;
@@ -105,11 +115,7 @@ int zcp_waitset_remove(zcp_waitset *set, zcp_sub *sub)
 	if (sub->set != set)
 		return error_set(ZCP_E_ARG, "the subscription to %s is not in "
 		    "this set", sub->topic);
-	for (size_t i = 0; i < set->count; i++)
-		if (set->sub[i] == sub)
-			set->sub[i--] = set->sub[--set->count];
-	sub->set = NULL;
-	changed(set);
+	take_out(set, sub);
 	return 0;
 }
 
@@ -119,8 +125,8 @@ void waitset_forget(struct zcp_sub *sub)
 
 	if (set->hidden)
 		zcp_waitset_close(&set);
-	else if (zcp_waitset_remove(set, sub) < 0)
-		sub->set = NULL;
+	else
+		take_out(set, sub);
 }
 
 int zcp_waitset_wait(zcp_waitset *set, zcp_sub **ready, size_t most,

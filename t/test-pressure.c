@@ -27,7 +27,11 @@ static int scaled(int usual, int full)
 
 static pid_t daemon_of_test;
 
-/* A domain with room for many; small chunks are plenty. */
+/*
+ * A domain with room for many; small chunks are plenty.  Processes are made
+ * before this one opens its bus: a bus has a thread, and what a forked child
+ * may do then is little.
+ */
 static void start_large(uint32_t participants, uint32_t topics, uint32_t ports)
 {
 	struct settings s = bus_settings();
@@ -38,7 +42,6 @@ static void start_large(uint32_t participants, uint32_t topics, uint32_t ports)
 	s.max_ports = ports;
 	s.max_links = 16 * ports;
 	daemon_of_test = bus_start(&s);
-	bus = bus_open("test");
 }
 
 static int descriptors_of(pid_t pid)
@@ -154,6 +157,7 @@ START_TEST(every_one_of_many_subscribers_gets_every_message)
 	start_large(64, 64, 2048);
 	for (int i = 0; i < READER_PROCESSES; i++)
 		pid[i] = in_process(read_as_crowd, c);
+	bus = bus_open("test");
 	pub = offer(256, 0);
 	must(zcp_pub_wait_readers(pub, READER_PROCESSES * c->each, -1));
 	for (int n = 0; n < c->messages; n++)
@@ -184,6 +188,8 @@ static void publish_as_choir(void *arg)
 	need(zcp_open(&mine, &o));
 	for (int i = 0; i < c->each; i++)
 		need(zcp_offer(mine, "t", NULL, &pub[i]));
+	for (int i = 0; i < c->each; i++)
+		need(zcp_pub_wait_readers(pub[i], 1, PATIENCE));
 	for (uint64_t n = 0; n < (uint64_t)c->messages; n++)
 		for (int i = 0; i < c->each; i++) {
 			char message[100] = { 0 };
@@ -209,9 +215,10 @@ START_TEST(one_reader_gets_many_publishers_each_in_its_order)
 	zcp_sub *sub;
 
 	start_large(64, 64, 2048);
-	must(zcp_subscribe(bus, "t", &o, &sub));
 	for (int i = 0; i < PUBLISHER_PROCESSES; i++)
 		pid[i] = in_process(publish_as_choir, &c);
+	bus = bus_open("test");
+	must(zcp_subscribe(bus, "t", &o, &sub));
 	for (; left > 0; left--) {
 		zcp_msg msg;
 
@@ -241,6 +248,7 @@ START_TEST(each_of_many_topics_carries_its_own_messages)
 	char topic[32];
 
 	start_large(16, (uint32_t)topics + 1, 2 * (uint32_t)topics + 1);
+	bus = bus_open("test");
 	for (int i = 0; i < topics; i++) {
 		snprintf(topic, sizeof(topic), "many/%d", i);
 		must(zcp_subscribe(bus, topic, &so, &sub[i]));
@@ -280,6 +288,7 @@ static void say_one_thing(void *arg)
 	need(zcp_open(&mine, &o));
 	need(zcp_subscribe(mine, "t", &so, &sub));
 	need(zcp_offer(mine, topic, &po, &pub));
+	need(zcp_pub_wait_readers(pub, 1, PATIENCE));
 	need(zcp_send(pub, &me, sizeof(me), 0, PATIENCE));
 	/* All are here until the word is given. */
 	while (zcp_take(sub, &msg) != 1)
@@ -300,12 +309,13 @@ START_TEST(many_processes_at_once_are_all_heard_and_all_hear)
 	zcp_pub *pub;
 
 	start_large((uint32_t)count + 2, 1024, 4096);
-	must(zcp_subscribe(bus, "crowd/*", &o, &sub));
-	pub = offer(8, 0);
 	for (int i = 0; i < count; i++) {
 		pid[i] = in_process(say_one_thing, NULL);
 		expected += (uint64_t)pid[i];
 	}
+	bus = bus_open("test");
+	must(zcp_subscribe(bus, "crowd/*", &o, &sub));
+	pub = offer(8, 0);
 	for (int i = 0; i < count; i++) {
 		zcp_msg msg;
 
@@ -330,6 +340,7 @@ START_TEST(coming_and_going_leaves_nothing)
 	int cycles = scaled(300, 10000), before;
 
 	start_large(32, 64, 256);
+	bus = bus_open("test");
 	before = descriptors_of(daemon_of_test);
 	for (int i = 0; i < cycles; i++) {
 		zcp *mine = bus_open("visitor");
@@ -466,10 +477,10 @@ START_TEST(many_publishers_share_a_pool_that_is_smaller_than_any_ring)
 	s.symmetric = _i == 1;
 	s.no_waitv = _i == 2;
 	bus_start(&s);
-	bus = bus_open("test");
-	sub = subscribe(ZCP_RELIABLE);
 	for (int i = 0; i < PUBLISHERS; i++)
 		pid[i] = in_process(publish_hungrily, &h);
+	bus = bus_open("test");
+	sub = subscribe(ZCP_RELIABLE);
 	for (int left = PUBLISHERS * h.messages; left > 0; left--) {
 		zcp_msg msg;
 
@@ -546,12 +557,15 @@ static void publish_in_hardship(void *arg)
 START_TEST(one_processor_and_unequal_priorities_stop_nobody)
 {
 	struct hardship h = { (enum adversity)_i, scaled(5000, 200000) };
+	struct settings settings;
 	zcp_sub *sub;
 	pid_t pid;
 
-	start(0);
-	sub = subscribe(ZCP_RELIABLE);
+	settings = bus_settings();
+	bus_start(&settings);
 	pid = in_process(publish_in_hardship, &h);
+	bus = bus_open("test");
+	sub = subscribe(ZCP_RELIABLE);
 	suffer(h.what, false);
 	for (uint64_t n = 0; n < (uint64_t)h.messages; n++)
 		expect(sub, n);
