@@ -25,8 +25,8 @@ int feed_open(struct feed *f, struct domain *d, uint64_t link,
 	uint64_t offset = p->offset, incarnation = p->incarnation;
 
 	*f = (struct feed){ .d = d, .link = link, .port = link_port(link),
-	    
-	    .serial = link_serial(link), .index = link_cursor(link), .topic = p->topic, .mask = slots - 1,
+	    .serial = link_serial(link), .index = link_cursor(link),
+	    .topic = p->topic, .mask = slots - 1,
 	    .history = p->history, .cursor = cursor, .budget = budget,
 	    .symmetric = d->symmetric, .last_chunk = NO_CHUNK };
 	if (slot >= d->m->max_participants || f->topic >= d->m->max_topics)

@@ -189,7 +189,8 @@ int zcp_loan(zcp_pub *pub, size_t size, zcp_chunk *chunk, int64_t timeout)
 	if (class == pools->count)
 		return too_big(pub, size);
 	for (;;) {
-		if ((rc = loan_now(pub, class, desperate, &id)) < 0 || id != NO_CHUNK)
+		rc = loan_now(pub, class, desperate, &id);
+		if (rc < 0 || id != NO_CHUNK)
 			break;
 		if (timeout == 0)
 			return no_memory(pub, size, -ZCP_E_NOMEM);

@@ -475,8 +475,7 @@ void zcp_discard(zcp_pub *pub, zcp_chunk *chunk)
 		return;
 	if (chunk->id == pub->partial)
 		partial_end(pub);
-	else if (pool_free(&d->pools, chunk->id,
-	    word_make(CHUNK_LOANED, pub->serial, 0))) {
+	else if (pool_free(&d->pools, chunk->id, pub->loaned)) {
 		fence_light(d->symmetric);
 		bell_ring(domain_bell(d, bell_of_pool(chunk_pool(chunk->id))));
 	}

@@ -62,7 +62,7 @@ static void collect(struct zcp_pub *pub, uint32_t id, uint64_t word)
 
 	if (stock->count < stock->most) {
 		if (word_change(pool_word(pools_of(pub), id), word,
-		    word_make(CHUNK_LOANED, pub->serial, 0)))
+		    pub->loaned))
 			stock->id[stock->count++] = id;
 	} else if (pool_free(pools_of(pub), id, word))
 		ring_pool(pub, id);
@@ -74,7 +74,7 @@ static void stock_shrink(struct zcp_pub *pub, struct stock *stock)
 		uint32_t id = stock->id[--stock->count];
 
 		if (pool_free(pools_of(pub), id,
-		    word_make(CHUNK_LOANED, pub->serial, 0)))
+		    pub->loaned))
 			ring_pool(pub, id);
 	}
 }

@@ -171,6 +171,14 @@ pid_t in_process(void (*role)(void *), void *arg)
 	return pid;
 }
 
+void need(int rc)
+{
+	if (rc < 0) {
+		fprintf(stderr, "child %d: %s\n", (int)getpid(), zcp_errmsg());
+		_exit(3);
+	}
+}
+
 void join_process(pid_t pid)
 {
 	int status;

@@ -35,6 +35,9 @@ zcp *bus_open(const char *name);
 
 /* Runs `role` in a process of its own; it exits 0 when role() returns. */
 pid_t in_process(void (*role)(void *), void *arg);
+/* Its assertion: rc >= 0, else the message and its end.  Check's own would
+ * end in the wrong process. */
+void need(int rc);
 void join_process(pid_t pid);		/* it must exit with 0 */
 void kill_process(pid_t pid);		/* kill -9, and it is gone */
 

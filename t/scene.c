@@ -4,12 +4,19 @@
 
 zcp *bus;
 
-void start(int mode)
+struct settings mode_settings(int mode)
 {
 	struct settings s = bus_settings();
 
 	s.symmetric = mode == 1;
 	s.no_waitv = mode == 2;
+	return s;
+}
+
+void start(int mode)
+{
+	struct settings s = mode_settings(mode);
+
 	bus_start(&s);
 	bus = bus_open("test");
 }

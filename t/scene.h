@@ -13,6 +13,8 @@ enum { MODES = 3 };
 
 extern zcp *bus;
 
+/* A small domain in that mode; a test changes what it is about. */
+struct settings mode_settings(int mode);
 void start(int mode);
 /* Closes the bus; every chunk must come back, and nothing be left. */
 void stop(void);

@@ -36,14 +36,6 @@ static void hear(char expected)
 	ck_assert_int_eq(c, expected);
 }
 
-static void need(int rc)
-{
-	if (rc < 0) {
-		fprintf(stderr, "child: %s\n", zcp_errmsg());
-		_exit(3);
-	}
-}
-
 static zcp *child_bus(const char *name)
 {
 	zcp_options o = { .name = name };
@@ -249,21 +241,31 @@ static void fill(zcp_pub *pub, int count)
 		    40, 0, PATIENCE));
 }
 
-START_TEST(a_dead_reader_neither_gates_nor_holds)
+/* A daemon, and a publisher whose ring is full of what a reader, in the
+ * process that is returned, holds or has yet to take. */
+static pid_t publish_to_one_who_holds(zcp **bus, zcp_pub **pub)
 {
 	zcp_pub_options o = { .slots = 8 };
+	pid_t pid;
+
+	start();
+	ck_assert_int_eq(pipe(said), 0);
+	*bus = bus_open("publisher");
+	pid = in_process(hold_and_stay, NULL);
+	hear('s');
+	must(zcp_offer(*bus, "t", &o, pub));
+	fill(*pub, 8);
+	hear('h');
+	return pid;
+}
+
+START_TEST(a_dead_reader_neither_gates_nor_holds)
+{
 	zcp_pub *pub;
 	pid_t pid;
 	zcp *bus;
 
-	start();
-	ck_assert_int_eq(pipe(said), 0);
-	bus = bus_open("publisher");
-	pid = in_process(hold_and_stay, NULL);
-	hear('s');
-	must(zcp_offer(bus, "t", &o, &pub));
-	fill(pub, 8);
-	hear('h');
+	pid = publish_to_one_who_holds(&bus, &pub);
 	kill_process(pid);
 	/* Far beyond what ring and pools hold. */
 	fill(pub, 200);
@@ -276,19 +278,11 @@ END_TEST
 
 START_TEST(a_publisher_finds_a_dead_reader_without_a_daemon)
 {
-	zcp_pub_options o = { .slots = 8 };
 	zcp_pub *pub;
 	pid_t pid;
 	zcp *bus;
 
-	start();
-	ck_assert_int_eq(pipe(said), 0);
-	bus = bus_open("publisher");
-	pid = in_process(hold_and_stay, NULL);
-	hear('s');
-	must(zcp_offer(bus, "t", &o, &pub));
-	fill(pub, 8);
-	hear('h');
+	pid = publish_to_one_who_holds(&bus, &pub);
 	bus_kill();
 	kill_process(pid);
 	fill(pub, 200);
@@ -303,20 +297,12 @@ END_TEST
 
 START_TEST(short_timeouts_find_a_dead_reader_without_a_daemon)
 {
-	zcp_pub_options o = { .slots = 8 };
 	int rc = -ZCP_E_TIMEOUT;
 	zcp_pub *pub;
 	pid_t pid;
 	zcp *bus;
 
-	start();
-	ck_assert_int_eq(pipe(said), 0);
-	bus = bus_open("publisher");
-	pid = in_process(hold_and_stay, NULL);
-	hear('s');
-	must(zcp_offer(bus, "t", &o, &pub));
-	fill(pub, 8);
-	hear('h');
+	pid = publish_to_one_who_holds(&bus, &pub);
 	bus_kill();
 	kill_process(pid);
 	for (int i = 0; i < 1000 && rc == -ZCP_E_TIMEOUT; i++)

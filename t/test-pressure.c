@@ -60,15 +60,7 @@ static int descriptors_of(pid_t pid)
 	return n;
 }
 
-/* A child's assertion: Check's own would end in the wrong process. */
-static void need(int rc)
-{
-	if (rc < 0) {
-		fprintf(stderr, "child %d: %s\n", (int)getpid(), zcp_errmsg());
-		_exit(3);
-	}
-}
-
+/* As need(), of anything. */
 static void need_that(bool is, const char *what)
 {
 	if (!is) {
@@ -467,15 +459,13 @@ START_TEST(many_publishers_share_a_pool_that_is_smaller_than_any_ring)
 {
 	enum { PUBLISHERS = 6 };
 	struct hungry h = { scaled(2000, 50000) };
-	struct settings s = bus_settings();
+	struct settings s = mode_settings(_i);
 	uint64_t next[2048] = { 0 };
 	pid_t pid[PUBLISHERS];
 	zcp_sub *sub;
 
 	s.pool[0].count = 8;
 	s.pools = 1;
-	s.symmetric = _i == 1;
-	s.no_waitv = _i == 2;
 	bus_start(&s);
 	for (int i = 0; i < PUBLISHERS; i++)
 		pid[i] = in_process(publish_hungrily, &h);

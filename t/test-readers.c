@@ -140,11 +140,9 @@ END_TEST
 
 START_TEST(retained_history_survives_daemons)
 {
-	struct settings s = bus_settings();
+	struct settings s = mode_settings(_i);
 	zcp_sub *sub;
 
-	s.symmetric = _i == 1;
-	s.no_waitv = _i == 2;
 	start(_i);
 	leave_behind(3, 20 * NS_PER_S, 0, 5);
 	bus_kill();
@@ -388,6 +386,28 @@ static zcp_pub *offer_stamped(void)
 	return pub;
 }
 
+/* Two publishers of a reader that merges them; one of them will be silent. */
+struct merged {
+	zcp_sub *sub;
+	zcp_pub *silent, *speaking;
+};
+
+static void merge(struct merged *m, int64_t wait)
+{
+	zcp_sub_options o = { .merge = wait };
+
+	must(zcp_subscribe(bus, "t", &o, &m->sub));
+	m->silent = offer_stamped();
+	m->speaking = offer_stamped();
+}
+
+static void end_merged(struct merged *m)
+{
+	zcp_stop_offer(&m->silent);
+	zcp_stop_offer(&m->speaking);
+	zcp_unsubscribe(&m->sub);
+}
+
 START_TEST(merged_publishers_are_read_in_the_order_of_their_stamps)
 {
 	zcp_sub_options o = { .merge = 20 * NS_PER_S };
@@ -412,31 +432,25 @@ END_TEST
 START_TEST(a_silent_publisher_delays_a_merge_for_no_longer_than_asked)
 {
 	enum { WAIT = 50 * NS_PER_MS };
-	zcp_sub_options o = { .merge = WAIT };
-	zcp_pub *silent, *speaking;
-	zcp_sub *sub;
+	struct merged m;
 	zcp_msg msg;
 	uint64_t sent;
 
 	start(_i);
-	must(zcp_subscribe(bus, "t", &o, &sub));
-	silent = offer_stamped();
-	speaking = offer_stamped();
+	merge(&m, WAIT);
 	sent = clock_ns();
-	send_number(speaking, 1, 8);
-	ck_assert_int_eq(zcp_take(sub, &msg), 0);
-	expect(sub, 1);
+	send_number(m.speaking, 1, 8);
+	ck_assert_int_eq(zcp_take(m.sub, &msg), 0);
+	expect(m.sub, 1);
 	ck_assert_uint_ge(clock_ns() - sent, WAIT);
 	/* With something to compare there is nothing to wait for. */
-	send_number(speaking, 2, 8);
-	send_number(silent, 3, 8);
-	ck_assert_int_eq(zcp_take(sub, &msg), 1);
+	send_number(m.speaking, 2, 8);
+	send_number(m.silent, 3, 8);
+	ck_assert_int_eq(zcp_take(m.sub, &msg), 1);
 	ck_assert_uint_eq(number(&msg), 2);
-	zcp_release(sub, &msg);
-	expect(sub, 3);
-	zcp_stop_offer(&silent);
-	zcp_stop_offer(&speaking);
-	zcp_unsubscribe(&sub);
+	zcp_release(m.sub, &msg);
+	expect(m.sub, 3);
+	end_merged(&m);
 	stop();
 }
 END_TEST
@@ -715,29 +729,23 @@ END_TEST
 
 START_TEST(a_merged_subscription_has_a_descriptor_that_knows_the_time)
 {
-	zcp_sub_options o = { .merge = 30 * NS_PER_MS };
-	zcp_pub *silent, *speaking;
+	struct merged m;
 	uint64_t next = 0;
-	zcp_sub *sub;
 	zcp_msg msg;
 	int fd;
 
 	start(_i);
-	must(zcp_subscribe(bus, "t", &o, &sub));
-	silent = offer_stamped();
-	speaking = offer_stamped();
-	fd = zcp_sub_fd(sub);
+	merge(&m, 30 * NS_PER_MS);
+	fd = zcp_sub_fd(m.sub);
 	must(fd);
-	drain_descriptor(sub, fd, &next);
-	send_number(speaking, 0, 8);
+	drain_descriptor(m.sub, fd, &next);
+	send_number(m.speaking, 0, 8);
 	/* At first only to say that it is held back, then for good. */
-	while (zcp_take(sub, &msg) == 0)
+	while (zcp_take(m.sub, &msg) == 0)
 		ck_assert(readable(fd, 10000));
 	ck_assert_uint_eq(number(&msg), 0);
-	zcp_release(sub, &msg);
-	zcp_stop_offer(&silent);
-	zcp_stop_offer(&speaking);
-	zcp_unsubscribe(&sub);
+	zcp_release(m.sub, &msg);
+	end_merged(&m);
 	stop();
 }
 END_TEST

@@ -78,18 +78,16 @@ static void dump_port(struct routed *r, struct text *t, uint32_t i)
 static void dump_link(struct routed *r, struct text *t, uint32_t port,
     uint64_t link)
 {
+	const struct cursor *c = port_cursor(r, link_port(link),
+	    link_cursor(link));
+
 	text_add(t, "link=%u:%u cursor=%u serial=%u flags=%u", port,
 	    link_port(link), link_cursor(link), link_serial(link),
 	    link_flags(link));
-	if (link_port(link) < r->d.m->max_ports) {
-		const struct cursor *c = port_cursor(r, link_port(link),
-		    link_cursor(link));
-
-		if (c != NULL)
-			text_add(t, " at=%" PRIu64 " let_go=%d",
-			    word_number(cursor_load(c)),
-			    word_state(cursor_load(c)) == CURSOR_LET_GO);
-	}
+	if (c != NULL)
+		text_add(t, " at=%" PRIu64 " let_go=%d",
+		    word_number(cursor_load(c)),
+		    word_state(cursor_load(c)) == CURSOR_LET_GO);
 	text_add(t, "\n");
 }
 

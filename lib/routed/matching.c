@@ -19,17 +19,6 @@ static bool is(const struct routed *r, uint32_t port, enum port_kind kind,
 	    port_of(r, port)->kind == (uint32_t)kind;
 }
 
-static bool ports_match(const struct routed *r, uint32_t publisher,
-    uint32_t subscriber)
-{
-	uint32_t p = port_of(r, publisher)->topic;
-	uint32_t s = port_of(r, subscriber)->topic;
-
-	if (fact_load32(&r->d.topics[s].state) == TOPIC_PATTERN)
-		return topic_matches(r->d.topics[s].name, r->d.topics[p].name);
-	return p == s;
-}
-
 /* ---- a subscription's file -------------------------------------------------- */
 
 static struct subscription *subscription_of(struct routed *r, uint32_t port)
@@ -45,8 +34,8 @@ const struct cursor *port_cursor(struct routed *r, uint32_t subscriber,
     uint32_t cursor)
 {
 	const struct port *p = port_of(r, subscriber);
-	const struct subscription *s = p->kind != PORT_SUBSCRIBER ? NULL :
-	    subscription_of(r, subscriber);
+	const struct subscription *s = subscriber >= r->d.m->max_ports ||
+	    p->kind != PORT_SUBSCRIBER ? NULL : subscription_of(r, subscriber);
 
 	return s == NULL || cursor >= p->slots ? NULL :
 	    subscription_cursor(s, p->history, cursor);
@@ -168,13 +157,14 @@ static void tell(struct routed *r, uint32_t publisher)
 	bell_announce(domain_bell(&r->d, BELL_DOMAIN));
 }
 
-/* Do they meet?  A publisher that ended does while its history is kept. */
+/* Whose topics match: do they meet?  A publisher that ended does while its
+ * history is kept. */
 static bool meet(const struct routed *r, uint32_t publisher,
     uint32_t subscriber)
 {
 	return is(r, subscriber, PORT_SUBSCRIBER, PORT_OPEN) &&
 	    (is(r, publisher, PORT_PUBLISHER, PORT_OPEN) ||
-	    retained(r, publisher)) && ports_match(r, publisher, subscriber);
+	    retained(r, publisher));
 }
 
 /* What is done with each pair that meets; 0, or why to stop. */
@@ -325,21 +315,18 @@ uint32_t match_clinging(struct routed *r, uint32_t port)
 	for (uint32_t i = 0; i < extent_count(e); i++) {
 		uint64_t link = fact_load(&r->d.links[extent_first(e) + i]);
 		uint32_t s = link_port(link);
-		struct subscription *sub;
+		const struct cursor *c = port_cursor(r, s, link_cursor(link));
 		uint64_t at;
 
-		if (s >= r->d.m->max_ports ||
-		    !is(r, s, PORT_SUBSCRIBER, PORT_OPEN) ||
-		    (sub = subscription_of(r, s)) == NULL ||
-		    link_cursor(link) >= port_of(r, s)->slots)
+		if (c == NULL || !is(r, s, PORT_SUBSCRIBER, PORT_OPEN))
 			continue;
-		at = cursor_load(subscription_cursor(sub,
-		    port_of(r, s)->history, link_cursor(link)));
+		at = cursor_load(c);
 		if (word_serial(at) == serial)
 			n += word_state(at) != CURSOR_LET_GO;
 		else	/* there first, it shall at least see us come and go */
 			n += (link_flags(link) & LINK_FROM_START) &&
-			    fact_load32(&sub->opened) == SUBSCRIPTION_OPEN;
+			    fact_load32(&subscription_of(r, s)->opened) ==
+			    SUBSCRIPTION_OPEN;
 	}
 	return n;
 }
@@ -352,15 +339,9 @@ bool match_part(struct routed *r, uint32_t port)
 	for (uint32_t i = extent_count(e); i-- > 0;) {
 		uint64_t link = fact_load(&r->d.links[extent_first(e) + i]);
 		uint32_t s = link_port(link);
-		const struct subscription *sub;
-		uint64_t at;
+		const struct cursor *c = port_cursor(r, s, link_cursor(link));
+		uint64_t at = c == NULL ? 0 : cursor_load(c);
 
-		if (s >= r->d.m->max_ports ||
-		    (sub = subscription_of(r, s)) == NULL ||
-		    link_cursor(link) >= port_of(r, s)->slots)
-			continue;
-		at = cursor_load(subscription_cursor(sub,
-		    port_of(r, s)->history, link_cursor(link)));
 		if (word_serial(at) == serial &&
 		    word_state(at) == CURSOR_LET_GO) {
 			link_remove(r, port, s);

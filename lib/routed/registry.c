@@ -466,6 +466,11 @@ int registry_open(struct routed *r)
 	    (rc = chain_open(&r->of_kind, TOPIC_PATTERN + 1,
 	    m->max_topics)) < 0)
 		return rc;
+	r->drained_to = malloc(m->max_ports * sizeof(*r->drained_to));
+	if (r->drained_to == NULL)
+		return error_set(ZCP_E_SYS, "out of memory");
+	/* Not looked at yet: what had ended before an adoption. */
+	memset(r->drained_to, 0xff, m->max_ports * sizeof(*r->drained_to));
 	for (uint32_t i = 0; i < m->max_ports; i++)
 		chain_add(&r->of_state, PORTS_SPARE, i);
 	for (uint32_t i = 0; i < m->max_topics; i++)
@@ -479,6 +484,7 @@ void registry_close(struct routed *r)
 	chain_close(&r->of_owner);
 	chain_close(&r->of_state);
 	chain_close(&r->of_kind);
+	free(r->drained_to);
 }
 
 int registry_rebuild(struct routed *r)

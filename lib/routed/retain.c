@@ -6,7 +6,6 @@
  * are trimmed first.  Each goes when its own time is over.
  */
 #include <stdlib.h>
-#include <string.h>
 
 #include "atomics.h"
 #include "clock.h"
@@ -110,20 +109,15 @@ int retain_open(struct routed *r)
 	const struct mgmt *m = r->d.m;
 
 	r->keep = calloc(m->max_ports, sizeof(*r->keep));
-	r->drained_to = malloc(m->max_ports * sizeof(*r->drained_to));
-	if (r->drained_to != NULL)	/* not looked at yet */
-		memset(r->drained_to, 0xff, m->max_ports *
-		    sizeof(*r->drained_to));
 	r->ended = calloc(m->max_ports, sizeof(*r->ended));
 	r->budget = calloc(m->max_topics, sizeof(*r->budget));
-	return r->keep && r->drained_to && r->ended && r->budget ? 0 :
+	return r->keep && r->ended && r->budget ? 0 :
 	    error_set(ZCP_E_SYS, "out of memory");
 }
 
 void retain_close(struct routed *r)
 {
 	free(r->keep);
-	free(r->drained_to);
 	free(r->ended);
 	free(r->budget);
 }

@@ -29,13 +29,12 @@ enum {
 
 /* ---- who is matched ---------------------------------------------------------- */
 
+/* Of an open port. */
 static bool concerns(const struct routed *r, const struct port *p,
     const struct topic_wanted *want)
 {
 	const char *name = r->d.topics[p->topic].name;
 
-	if (fact_load32(&p->state) != PORT_OPEN)
-		return false;
 	if (want->pattern)
 		return topic_matches(want->name, name);
 	return strcmp(want->name, name) == 0 ||
@@ -48,7 +47,7 @@ static uint32_t count(const struct routed *r, const struct topic_wanted *want,
 {
 	uint32_t n = 0;
 
-	for (uint32_t i = 0; i < r->d.m->max_ports; i++)
+	chain_each(&r->of_state, PORTS_OPEN, i, after)
 		n += r->d.ports[i].kind == kind &&
 		    concerns(r, &r->d.ports[i], want);
 	return n;
@@ -61,7 +60,7 @@ void route_query(struct routed *r, const struct topic_wanted *want,
 
 	text_add(t, "OK:PUBLISHERS:%u:SUBSCRIBERS:%u\n",
 	    count(r, want, PORT_PUBLISHER), count(r, want, PORT_SUBSCRIBER));
-	for (uint32_t i = 0; i < r->d.m->max_ports; i++) {
+	chain_each(&r->of_state, PORTS_OPEN, i, after) {
 		const struct port *p = &r->d.ports[i];
 		const struct participant *who;
 

@@ -40,7 +40,7 @@ struct verb {
 	bool open;			/* to clients that have shown no token */
 	bool ends;			/* ends something: never refused for its cost */
 };
-static const struct verb *find_verb(const char *text);
+static const struct verb *find_verb(const char *text, size_t length);
 
 static int parse(struct request *q, const char *text, size_t length)
 {
@@ -61,7 +61,7 @@ static int parse(struct request *q, const char *text, size_t length)
 			    "byte %zu of the request is not printable", i + 1);
 	memcpy(q->text, text, length);
 	q->text[length] = '\0';
-	if ((q->verb = find_verb(q->text)) == NULL)
+	if ((q->verb = find_verb(q->text, length)) == NULL)
 		return error_set(ZCP_E_ARG, "Unknown command");
 	most = q->verb->fields ? q->verb->fields : FIELDS;
 	while ((p = strchr(p, ':')) != NULL) {
@@ -446,10 +446,13 @@ static const struct verb verbs[] = {
 	{ "DUMP", do_dump, 0, false, false },
 };
 
-static const struct verb *find_verb(const char *text)
+/* By what stands before the first colon or the end of the line. */
+static const struct verb *find_verb(const char *text, size_t length)
 {
-	size_t n = strcspn(text, ":");
+	size_t n = 0;
 
+	while (n < length && strchr(":\r\n", text[n]) == NULL)
+		n++;
 	for (size_t i = 0; i < sizeof(verbs) / sizeof(verbs[0]); i++)
 		if (strlen(verbs[i].name) == n &&
 		    memcmp(text, verbs[i].name, n) == 0)
@@ -465,35 +468,25 @@ static int obey(struct routed *r, struct request *q)
 	return q->verb->run(r, q);
 }
 
-static bool may_end(const char *text, size_t length)
-{
-	char verb[16];
-	const struct verb *v;
-
-	snprintf(verb, sizeof(verb), "%.*s", (int)(length < 15 ? length : 15),
-	    text);
-	verb[strcspn(verb, ":\r\n")] = '\0';
-	v = find_verb(verb);
-	return v != NULL && v->ends;
-}
-
 bool answer(struct routed *r, const struct client *c, const char *text,
     size_t length, struct text *out)
 {
 	struct request q = { .client = c, .reply = out };
+	const struct verb *verb = find_verb(text, length);
 	uint64_t began = clock_ns();
-	enum quota quota = quota_take(r, c);
 	int rc;
 
-	if (quota == QUOTA_SILENCE && !may_end(text, length))
+	switch (verb != NULL && verb->ends ? QUOTA_LEFT : quota_take(r, c)) {
+	case QUOTA_SILENCE:
 		return false;
-	if (quota == QUOTA_REFUSE && !may_end(text, length))
+	case QUOTA_REFUSE:
 		rc = error_set(ZCP_E_BUSY, CONTROL_BUSY "process %d asks too "
 		    "much, more than %u requests a second or half of this "
 		    "daemon's time (zcp-routed --max-requests); what it sends "
 		    "before a pause is dropped", (int)c->pid,
 		    r->settings.max_requests);
-	else {
+		break;
+	default:
 		if ((rc = parse(&q, text, length)) == 0)
 			rc = obey(r, &q);
 		quota_charge(r, c, began);
