@@ -3,17 +3,17 @@
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <math.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
-#include "zcp.h"
-
 struct cli cli;
+
+static char *color_text;
 
 struct poptOption cli_common[] = {
 	{ "domain", 'd', POPT_ARG_STRING, &cli.domain, 0,
@@ -24,19 +24,51 @@ struct poptOption cli_common[] = {
 	    "say nothing but errors", NULL },
 	{ "verbose", 'v', POPT_ARG_NONE, &cli.verbose, 0,
 	    "say more on stderr", NULL },
+	{ "color", '\0', POPT_ARG_STRING, &color_text, 0,
+	    "auto (default: on a terminal), always or never", "WHEN" },
 	{ "version", '\0', POPT_ARG_NONE, &cli.version, 0,
 	    "print the version and exit", NULL },
 	POPT_TABLEEND
 };
 
+struct poptOption cli_client[] = {
+	{ "no-autostart", '\0', POPT_ARG_NONE, &cli.no_autostart, 0,
+	    "start no daemon where there is none", NULL },
+	POPT_TABLEEND
+};
+
 /* ---- messages ------------------------------------------------------------------ */
 
-static void say(const char *format, va_list ap)
+static void (*before_message)(void);
+
+void cli_before_message(void (*clear)(void))
+{
+	before_message = clear;
+}
+
+bool cli_colored(int fd)
+{
+	const char *no_color = getenv("NO_COLOR");
+
+	if (color_text != NULL && strcmp(color_text, "auto") != 0)
+		return strcmp(color_text, "always") == 0;
+	return isatty(fd) && (no_color == NULL || *no_color == '\0');
+}
+
+enum { RED = 31, YELLOW = 33 };
+
+static void say(int color, const char *format, va_list ap)
 {
 	char text[1280];
 
+	if (before_message != NULL)
+		before_message();
 	vsnprintf(text, sizeof(text), format, ap);
-	fprintf(stderr, "%s: %s\n", cli.command, text);
+	if (cli_colored(STDERR_FILENO))
+		fprintf(stderr, "\033[%dm%s:\033[0m %s\n", color,
+		    cli.command, text);
+	else
+		fprintf(stderr, "%s: %s\n", cli.command, text);
 }
 
 void cli_error(const char *format, ...)
@@ -44,7 +76,7 @@ void cli_error(const char *format, ...)
 	va_list ap;
 
 	va_start(ap, format);
-	say(format, ap);
+	say(RED, format, ap);
 	va_end(ap);
 }
 
@@ -55,7 +87,7 @@ void cli_note(const char *format, ...)
 	if (cli.quiet)
 		return;
 	va_start(ap, format);
-	say(format, ap);
+	say(YELLOW, format, ap);
 	va_end(ap);
 }
 
@@ -64,10 +96,19 @@ int cli_usage(const char *format, ...)
 	va_list ap;
 
 	va_start(ap, format);
-	say(format, ap);
+	say(RED, format, ap);
 	va_end(ap);
 	fprintf(stderr, "Try '%s --help'.\n", cli.command);
 	return CLI_USAGE;
+}
+
+int cli_open(zcp **bus)
+{
+	zcp_options o = { .domain = cli.domain, .name = cli.name,
+	    .autostart = !cli.no_autostart };
+	int rc = zcp_open(bus, &o);
+
+	return rc < 0 ? cli_failed(rc) : CLI_OK;
 }
 
 int cli_failed(int rc)
@@ -80,54 +121,6 @@ int cli_failed(int rc)
 	case ZCP_E_ARG: return CLI_USAGE;
 	}
 	return CLI_ERROR;
-}
-
-/* ---- numbers --------------------------------------------------------------------- */
-
-bool cli_size(const char *text, uint64_t *bytes)
-{
-	static const char units[] = "KMGT";
-	const char *unit;
-	unsigned long long n;
-	unsigned shift = 0;
-	char *end;
-
-	if (!isdigit((unsigned char)*text))
-		return false;
-	errno = 0;
-	n = strtoull(text, &end, 10);
-	if (*end != '\0') {
-		unit = strchr(units, toupper((unsigned char)*end));
-		if (unit == NULL || end[1] != '\0')
-			return false;
-		shift = 10u * (unsigned)(unit - units + 1);
-	}
-	if (errno != 0 || n > UINT64_MAX >> shift)
-		return false;
-	*bytes = (uint64_t)n << shift;
-	return true;
-}
-
-bool cli_time(const char *text, int64_t *ns)
-{
-	static const struct { const char *name; double ns; } units[] = {
-		{ "", 1e9 }, { "s", 1e9 }, { "ms", 1e6 }, { "us", 1e3 },
-		{ "ns", 1 }, { "m", 60e9 }, { "min", 60e9 }, { "h", 3600e9 },
-		{ "d", 86400e9 },
-	};
-	char *end;
-	double n;
-
-	if (!isdigit((unsigned char)*text) && *text != '.')
-		return false;
-	n = strtod(text, &end);
-	for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++)
-		if (strcmp(end, units[i].name) == 0 && isfinite(n) &&
-		    n * units[i].ns < 9e18) {
-			*ns = (int64_t)(n * units[i].ns);
-			return true;
-		}
-	return false;
 }
 
 /* ---- signals ---------------------------------------------------------------------- */
@@ -168,7 +161,7 @@ int cli_signal_fd(void)
 	return signal_pipe[0];
 }
 
-/* ---- main ----------------------------------------------------------------------------- */
+/* ---- before main ---------------------------------------------------------------- */
 
 /* A closed descriptor would be given to something of ours: keep its place,
  * so that using it fails as it should. */
@@ -188,19 +181,126 @@ static void check_output(void)
 	_exit(CLI_ERROR);
 }
 
-void cli_optional(int argc, const char **argv, const char *option,
-    const char *full)
+/* Options whose argument may be left out, and else follows "=": popt would
+ * take the next operand for it. */
+static void cli_optional(int argc, const char **argv)
 {
 	for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++)
-		if (strcmp(argv[i], option) == 0)
-			argv[i] = full;
+		for (const struct cli_optional *o = cli.optional;
+		    o != NULL && o->option != NULL; o++)
+			if (strcmp(argv[i], o->option) == 0)
+				argv[i] = o->full;
+}
+
+/* ---- defaults: one option a line ---- */
+
+static char *trimmed(char *text)
+{
+	char *end = text + strlen(text);
+
+	while (end > text && isspace((unsigned char)end[-1]))
+		*--end = '\0';
+	return text + strspn(text, " \t");
+}
+
+/* "name" or "name = value", as the long option of that name. */
+static int read_default(char *line, const struct poptOption *options,
+    const char *path, unsigned number)
+{
+	char option[1024], *equals = strchr(line, '=');
+	const char *argv[] = { cli.command, option };
+	poptContext context;
+	int rc;
+
+	if (equals != NULL) {
+		*equals = '\0';
+		snprintf(option, sizeof(option), "--%s=%s", trimmed(line),
+		    trimmed(equals + 1));
+	} else
+		snprintf(option, sizeof(option), "--%s", trimmed(line));
+	cli_optional(2, argv);
+	context = poptGetContext(cli.command, 2, argv, options, 0);
+	while ((rc = poptGetNextOpt(context)) > 0)
+		;
+	if (rc < -1)
+		cli_error("%s:%u: %s: %s", path, number, poptBadOption(context,
+		    POPT_BADOPTION_NOALIAS), poptStrerror(rc));
+	poptFreeContext(context);
+	return rc < -1 ? CLI_USAGE : CLI_OK;
+}
+
+static int read_file(const char *name, const struct poptOption *options)
+{
+	const char *xdg = getenv("XDG_CONFIG_HOME"), *home = getenv("HOME");
+	char path[4096], *line = NULL, *text;
+	unsigned number = 0;
+	size_t room = 0;
+	int status = CLI_OK;
+	FILE *file;
+
+	if (xdg != NULL && *xdg == '/')
+		snprintf(path, sizeof(path), "%s/zcp/%s.conf", xdg, name);
+	else if (home != NULL)
+		snprintf(path, sizeof(path), "%s/.config/zcp/%s.conf", home,
+		    name);
+	else
+		return CLI_OK;
+	if ((file = fopen(path, "re")) == NULL) {
+		if (errno == ENOENT || errno == ENOTDIR)
+			return CLI_OK;
+		cli_error("cannot read the defaults in %s: %s", path,
+		    strerror(errno));
+		return errno == EACCES ? CLI_PERMISSION : CLI_ERROR;
+	}
+	while (status == CLI_OK && getline(&line, &room, file) >= 0) {
+		text = trimmed(line);
+		number++;
+		if (*text != '\0' && *text != '#')
+			status = read_default(text, options, path, number);
+	}
+	free(line);
+	fclose(file);
+	return status;
+}
+
+/* The command line comes after them, and so has the last word. */
+static int read_defaults(const struct poptOption *options)
+{
+	int status = cli.client ? read_file("client", options) : CLI_OK;
+
+	return status == CLI_OK ? read_file(cli.command, options) : status;
+}
+
+/* ---- main ----------------------------------------------------------------------------- */
+
+static int parse_and_run(poptContext context,
+    int (*run)(const char *const *operands))
+{
+	static const char *const none[] = { NULL };
+	const char *const *rest;
+	int rc;
+
+	while ((rc = poptGetNextOpt(context)) > 0)
+		;
+	if (rc < -1)
+		return cli_usage("%s: %s", poptBadOption(context,
+		    POPT_BADOPTION_NOALIAS), poptStrerror(rc));
+	if (color_text != NULL && strcmp(color_text, "auto") != 0 &&
+	    strcmp(color_text, "always") != 0 &&
+	    strcmp(color_text, "never") != 0)
+		return cli_usage("--color=%s: not auto, always or never",
+		    color_text);
+	if (cli.version) {
+		printf("%s (zcp) %s\n", cli.command, zcp_version());
+		return CLI_OK;
+	}
+	rest = (const char *const *)poptGetArgs(context);
+	return run(rest ? rest : none);
 }
 
 int cli_main(int argc, const char **argv, const struct poptOption *options,
     const char *operands, int (*run)(const char *const *operands))
 {
-	static const char *const none[] = { NULL };
-	const char *const *rest;
 	poptContext context;
 	char usage[128];
 	int rc;
@@ -212,21 +312,12 @@ int cli_main(int argc, const char **argv, const struct poptOption *options,
 		cli.command += 3;
 	keep_standard_places();
 	atexit(check_output);
+	cli_optional(argc, argv);
 	context = poptGetContext(cli.command, argc, argv, options, 0);
 	snprintf(usage, sizeof(usage), "[OPTION...] %s", operands);
 	poptSetOtherOptionHelp(context, usage);
-	while ((rc = poptGetNextOpt(context)) > 0)
-		;
-	if (rc < -1) {
-		rc = cli_usage("%s: %s", poptBadOption(context,
-		    POPT_BADOPTION_NOALIAS), poptStrerror(rc));
-	} else if (cli.version) {
-		printf("%s (zcp) %s\n", cli.command, zcp_version());
-		rc = CLI_OK;
-	} else {
-		rest = (const char *const *)poptGetArgs(context);
-		rc = run(rest ? rest : none);
-	}
+	if ((rc = read_defaults(options)) == CLI_OK)
+		rc = parse_and_run(context, run);
 	poptFreeContext(context);
 	if (noted != 0) {
 		signal(noted, SIG_DFL);

@@ -6,6 +6,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "zcp.h"
+
 enum cli_status {
 	CLI_OK = 0,
 	CLI_ERROR = 1,
@@ -16,46 +18,51 @@ enum cli_status {
 	CLI_NO_DAEMON = 69,
 };
 
+/* "--retain" alone, and what it stands for: "--retain=1h". */
+struct cli_optional {
+	const char *option, *full;
+};
+
 struct cli {
 	const char *command;	/* "zcp-pub" */
+	bool client;		/* set by main(): CLI_CLIENT is in its table */
+	const struct cli_optional *optional;	/* set by main(), or NULL */
 	char *domain;		/* NULL: the library's default */
 	char *name;
-	int quiet, verbose;
+	int quiet, verbose, no_autostart;
 	int version;
 };
 extern struct cli cli;
-extern struct poptOption cli_common[];
+extern struct poptOption cli_common[], cli_client[];
 #define CLI_COMMON { NULL, 0, POPT_ARG_INCLUDE_TABLE, cli_common, 0,	\
 	"Common options:", NULL }
+#define CLI_CLIENT { NULL, 0, POPT_ARG_INCLUDE_TABLE, cli_client, 0,	\
+	NULL, NULL }
 
 /*
- * Parses, answers --help, --usage and --version, then calls
- * run(operands), a NULL-terminated list, and returns its status; a signal
+ * Reads the defaults in ~/.config/zcp/<command>.conf (and a client's
+ * client.conf) and the command line, answers --help, --usage and --version,
+ * then calls run(operands), a NULL-terminated list, and returns its status; a signal
  * that was noted meanwhile ends the process as it would have by default.
  */
 int cli_main(int argc, const char **argv, const struct poptOption *options,
     const char *operands, int (*run)(const char *const *operands));
 
-/*
- * An option whose argument may be left out, and else follows "=": popt would
- * take the next operand for it.  Before cli_main().
- */
-void cli_optional(int argc, const char **argv, const char *option,
-    const char *full);
-
 /* "zcp-pub: message" on stderr; cli_note() only without -q. */
 void cli_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void cli_note(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* Called before each message: clears what stands on the terminal's line. */
+void cli_before_message(void (*clear)(void));
+/* Are colours wanted there (--color, NO_COLOR, a terminal)? */
+bool cli_colored(int fd);
 /* A usage error: the message, a pointer to --help; returns CLI_USAGE. */
 int cli_usage(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /* Prints zcp_errmsg(); the exit status that goes with a library's result. */
 int cli_failed(int rc);
 
-/* "64K", "2M", "1G" (1024s); "10s", "250ms", "5us", "1.5" (seconds), "2m",
- * "1h" as nanoseconds.  False: not such a text. */
-bool cli_size(const char *text, uint64_t *bytes);
-bool cli_time(const char *text, int64_t *ns);
+/* Attaches as the common options say; an exit status. */
+int cli_open(zcp **bus);
 
 /* ---- signals --------------------------------------------------------------- */
 

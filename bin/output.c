@@ -1,18 +1,26 @@
 #include "output.h"
 
 #include <errno.h>
-#include <poll.h>
+#include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "frame.h"
+#include "units.h"
+#include "write.h"
+
 enum { COPY_MOST = 256, HEADER = 4 };
 
-void output_init(struct output *o, int fd, const struct framing *framing)
+void output_init(struct output *o, int fd, const struct framing *framing,
+    output_render *render)
 {
 	memset(o, 0, sizeof(*o));
 	o->fd = fd;
 	o->framing = *framing;
+	o->render = render;
 	o->by_line = isatty(fd);
+	o->most = SIZE_MAX;
 	o->run = -1;
 	o->last_hold = -1;
 }
@@ -22,32 +30,16 @@ zcp_msg *output_place(struct output *o)
 	return &o->held[o->helds].msg;
 }
 
-/* ---- writing ------------------------------------------------------------------- */
+/* ---- pieces --------------------------------------------------------------------- */
 
-static int write_all(int fd, struct iovec *piece, unsigned pieces)
+static void write_pieces(struct output *o)
 {
-	while (pieces > 0) {
-		ssize_t n = writev(fd, piece, (int)pieces);
-
-		if (n < 0 && errno == EAGAIN) {
-			struct pollfd p = { .fd = fd, .events = POLLOUT };
-
-			poll(&p, 1, -1);
-			continue;
-		}
-		if (n < 0 && errno != EINTR)
-			return -1;
-		for (; n > 0 && (size_t)n >= piece->iov_len; piece++, pieces--)
-			n -= (ssize_t)piece->iov_len;
-		if (n > 0) {
-			piece->iov_base = (char *)piece->iov_base + n;
-			piece->iov_len -= (size_t)n;
-		}
-			}
-	return 0;
+	if (o->error == 0 && write_all(o->fd, o->piece, o->pieces) < 0)
+		o->error = errno;
+	o->pieces = 0;
+	o->used = 0;
+	o->run = -1;
 }
-
-/* ---- adding --------------------------------------------------------------------- */
 
 static void put(struct output *o, const void *data, size_t size)
 {
@@ -58,40 +50,70 @@ static void put(struct output *o, const void *data, size_t size)
 	if (last != NULL && o->run < 0 &&
 	    (const char *)last->iov_base + last->iov_len == data)
 		last->iov_len += size;
-	else
+	else if (o->pieces < OUTPUT_PIECES)
 		o->piece[o->pieces++] = (struct iovec){ (void *)data, size };
+	else {
+		write_pieces(o);
+		o->piece[o->pieces++] = (struct iovec){ (void *)data, size };
+	}
 	o->run = -1;
 }
 
-static void copy(struct output *o, const void *data, size_t size)
+void output_copy(struct output *o, const void *data, size_t size)
 {
-	char *at = o->small + o->used;
+	const char *from = data;
 
-	memcpy(at, data, size);
-	o->used += size;
-	put(o, at, size);
+	while (size > 0) {
+		size_t n = OUTPUT_SMALL - o->used;
+
+		if (n == 0 || o->pieces == OUTPUT_PIECES) {
+			write_pieces(o);
+			continue;
+		}
+		if (n > size)
+			n = size;
+		memcpy(o->small + o->used, from, n);
+		put(o, o->small + o->used, n);
+		o->used += n;
+		from += n;
+		size -= n;
+	}
+}
+
+size_t output_shown(const struct output *o, const zcp_msg *msg)
+{
+	return msg->size < o->most ? msg->size : o->most;
+}
+
+void output_payload(struct output *o, const zcp_msg *msg)
+{
+	size_t size = output_shown(o, msg);
+
+	if (o->stays || size > COPY_MOST)
+		put(o, msg->data, size);
+	else
+		output_copy(o, msg->data, size);
 }
 
 static void pay(struct output *o)
 {
 	if (o->owed)
-		copy(o, &o->framing.delimiter, 1);
+		output_copy(o, o->framing.delimiter, o->framing.delimiter_size);
 	o->owed = false;
 }
 
 int output_flush(struct output *o)
 {
-	int rc;
-
 	pay(o);
-	rc = write_all(o->fd, o->piece, o->pieces);
+	write_pieces(o);
 	for (unsigned i = 0; i < o->helds; i++)
 		zcp_release(o->held[i].sub, &o->held[i].msg);
-	o->pieces = o->helds = 0;
-	o->used = 0;
-	o->run = -1;
-	return rc;
+	o->helds = 0;
+	errno = o->error;
+	return o->error ? -1 : 0;
 }
+
+/* ---- messages --------------------------------------------------------------------- */
 
 /*
  * The message lies behind the last one in the same chunk, with the delimiter
@@ -99,11 +121,12 @@ int output_flush(struct output *o)
  */
 static bool grow(struct output *o, zcp_sub *sub, const zcp_msg *msg)
 {
+	size_t between = o->framing.delimiter_size;
 	const struct held *run;
 	struct iovec *last;
 	const char *end;
 
-	if (o->run < 0 || !o->owed)
+	if (o->run < 0 || !o->owed || msg->size > o->most)
 		return false;
 	last = &o->piece[o->pieces - 1];	/* a run has a piece */
 	run = &o->held[o->run];
@@ -111,9 +134,10 @@ static bool grow(struct output *o, zcp_sub *sub, const zcp_msg *msg)
 	    run->msg.hold != msg->hold)
 		return false;
 	end = (const char *)last->iov_base + last->iov_len;
-	if (end + 1 != msg->data || *end != o->framing.delimiter)
+	if (end + between != msg->data ||
+	    memcmp(end, o->framing.delimiter, between) != 0)
 		return false;
-	last->iov_len += 1 + msg->size;
+	last->iov_len += between + msg->size;
 	return true;
 }
 
@@ -121,45 +145,75 @@ static bool grow(struct output *o, zcp_sub *sub, const zcp_msg *msg)
  * at all makes no piece. */
 static bool in_place(const struct output *o, const zcp_msg *msg)
 {
-	return msg->hold >= 0 && msg->size > 0 && (msg->size > COPY_MOST ||
-	    (msg->hold == o->last_hold && msg->link == o->last_link));
+	size_t size = output_shown(o, msg);
+
+	return msg->hold >= 0 && size > 0 && (size > COPY_MOST ||
+	    (o->render == NULL && msg->hold == o->last_hold &&
+	    msg->link == o->last_link));
 }
 
+static void frame_it(struct output *o, const zcp_msg *msg)
+{
+	size_t size = output_shown(o, msg);
+	unsigned char header[HEADER] = {
+		(unsigned char)(size >> 24), (unsigned char)(size >> 16),
+		(unsigned char)(size >> 8), (unsigned char)size,
+	};
+
+	pay(o);
+	if (o->framing.kind == FRAMING_U32BE)
+		output_copy(o, header, HEADER);
+	output_payload(o, msg);
+	o->owed = o->framing.kind == FRAMING_DELIMITED;
+}
+
+void output_frame(struct output *o, const zcp_msg *msg,
+    const zcp_source *source)
+{
+	struct frame f = { .seq = msg->seq, .kind = msg->kind,
+	    .length = output_shown(o, msg) };
+	char header[FRAME_HEADER];
+
+	snprintf(f.topic, sizeof(f.topic), "%s", source->topic);
+	snprintf(f.publisher, sizeof(f.publisher), "%s", *source->name ?
+	    source->name : "-");
+	/* Not stamped: as it comes. */
+	f.time = (msg->time ? (int64_t)msg->time : now_ns()) +
+	    realtime_offset();
+	output_copy(o, header, frame_header(header, &f));
+	output_payload(o, msg);
+	output_copy(o, "\n", 1);
+}
+
+/* Room for another message that is held, and what goes with it. */
 static bool full(const struct output *o)
 {
 	return o->pieces + 4 > OUTPUT_PIECES || o->helds == OUTPUT_HELD - 1 ||
-	    o->used + COPY_MOST + 2 * HEADER > OUTPUT_SMALL;
+	    o->used + COPY_MOST + DELIMITER_MOST + HEADER > OUTPUT_SMALL;
 }
 
-int output_add(struct output *o, zcp_sub *sub)
+int output_add(struct output *o, zcp_sub *sub, const zcp_source *source)
 {
 	struct held *place = &o->held[o->helds];
 	zcp_msg *msg = &place->msg;
-	bool stays = in_place(o, msg), grew = grow(o, sub, msg);
-	unsigned char header[HEADER] = {
-		(unsigned char)(msg->size >> 24),
-		(unsigned char)(msg->size >> 16),
-		(unsigned char)(msg->size >> 8), (unsigned char)msg->size,
-	};
+	bool grew = grow(o, sub, msg);
 
+	o->stays = in_place(o, msg);
 	o->last_hold = msg->hold;
 	o->last_link = msg->link;
 	place->sub = sub;
-	if (!grew) {
-		pay(o);
-		if (o->framing.kind == FRAMING_U32BE)
-			copy(o, header, HEADER);
-		if (stays || msg->size > COPY_MOST)
-			put(o, msg->data, msg->size);
-		else
-			copy(o, msg->data, msg->size);
-		o->owed = o->framing.kind == FRAMING_DELIMITED;
-	}
-	if (stays && !grew)
-		o->run = (int)o->helds++;
-	else if (sub != NULL)
+	if (o->render != NULL)
+		o->render(o, msg, source);
+	else if (!grew)
+		frame_it(o, msg);
+	if (o->stays && !grew) {
+		if (o->render == NULL)
+			o->run = (int)o->helds;
+		o->helds++;
+	} else if (sub != NULL)
 		zcp_release(sub, msg);
 	/* A tap's memory is the next message's. */
-	return full(o) || o->by_line || (sub == NULL && msg->size > COPY_MOST)
-	    ? output_flush(o) : 0;
+	return full(o) || o->by_line || o->error ||
+	    (sub == NULL && output_shown(o, msg) > COPY_MOST) ?
+	    output_flush(o) : 0;
 }

@@ -19,12 +19,13 @@
 #include "log.h"
 #include "routed/routed.h"
 #include "topic.h"
+#include "units.h"
 #include "zcp.h"
 
 static int foreground, dry_run, status_wanted, stop_wanted, no_waitv;
 static char **pool_texts;
 static char *heartbeat_text, *on_stall_text, *fences_text, *level_text;
-static char *token_file;
+static char *token_file, *idle_text;
 static int max_participants, max_topics, max_ports, max_links, max_requests;
 
 static struct poptOption options[] = {
@@ -37,6 +38,9 @@ static struct poptOption options[] = {
 	    "print the running daemon's status", NULL },
 	{ "stop", '\0', POPT_ARG_NONE, &stop_wanted, 0,
 	    "end the running daemon and wait until it has ended", NULL },
+	{ "private", '\0', POPT_ARG_STRING | POPT_ARGFLAG_OPTIONAL, &idle_text,
+	    0, "as clients start it where they find none: ends TIME (10s) "
+	    "after the last participant; one that runs will do", "TIME" },
 	{ "pool", 'p', POPT_ARG_ARGV, &pool_texts, 0, "COUNT chunks of SIZE "
 	    "bytes (repeatable; default 128:100 1K:50 4K:20 64K:32)",
 	    "SIZE:COUNT" },
@@ -90,11 +94,11 @@ static int read_pool(const char *text, struct pool_setting *pool)
 		return cli_usage("--pool %s: not SIZE:COUNT", text);
 	snprintf(size_text, sizeof(size_text), "%.*s", (int)(colon - text),
 	    text);
-	if (!cli_size(size_text, &size) || size == 0 ||
+	if (!read_size(size_text, &size) || size == 0 ||
 	    size > UINT32_MAX - CACHE_LINE)
 		return cli_usage("--pool %s: '%s' is not a size up to 4G",
 		    text, size_text);
-	if (!cli_size(colon + 1, &n) || n == 0 ||
+	if (!read_size(colon + 1, &n) || n == 0 ||
 	    n >= 1u << CHUNK_INDEX_BITS)
 		return cli_usage("--pool %s: '%s' is not a count up to %u",
 		    text, colon + 1, (1u << CHUNK_INDEX_BITS) - 1);
@@ -137,12 +141,26 @@ static int read_limit(const char *name, int given, uint32_t most, uint32_t *out)
 	return CLI_OK;
 }
 
+static int read_idle(struct settings *s)
+{
+	int64_t idle;
+
+	if (idle_text == NULL)
+		return CLI_OK;
+	if (!read_time(idle_text, &idle) || idle == 0)
+		return cli_usage("--private=%s: not a time (10s, 250ms)",
+		    idle_text);
+	s->private = true;
+	s->idle = (uint64_t)idle;
+	return CLI_OK;
+}
+
 static int read_words(struct settings *s)
 {
 	int64_t period;
 
 	if (heartbeat_text != NULL) {
-		if (!cli_time(heartbeat_text, &period) ||
+		if (!read_time(heartbeat_text, &period) ||
 		    period < 10 * NS_PER_MS)
 			return cli_usage("--heartbeat %s: not a time of 10ms "
 			    "or more", heartbeat_text);
@@ -226,6 +244,7 @@ static int read_settings(struct settings *s)
 		log_threshold = LOG_LEVEL_DEBUG;
 	if ((status = read_pools(s)) != CLI_OK ||
 	    (status = read_words(s)) != CLI_OK ||
+	    (status = read_idle(s)) != CLI_OK ||
 	    (status = read_limit("max-participants", max_participants, 65535,
 	    &s->max_participants)) != CLI_OK ||
 	    (status = read_limit("max-topics", max_topics, 1 << 20,
@@ -296,15 +315,16 @@ static int print_status(const struct settings *s)
 {
 	static char reply[CONTROL_REPLY];
 	char request[64] = "STATUS";
+	struct asking how = { 0 };
 	char *more;
 	int rc = control_show(s->domain, s->token,
-	    deadline_after(2 * NS_PER_S), NULL);
+	    deadline_after(2 * NS_PER_S), &how);
 
 	if (rc < 0)
 		return cli_failed(rc);
 	do {
 		rc = control_call(s->domain, request, reply, sizeof(reply),
-		    deadline_after(2 * NS_PER_S), NULL);
+		    deadline_after(2 * NS_PER_S));
 		if (rc < 0)
 			return cli_failed(rc);
 		/* The last line, alone: there is more. */
@@ -358,6 +378,9 @@ static int ready_pipe = -1;
 static void say_ready(const struct routed *r)
 {
 	if (ready_pipe >= 0) {
+		/* Nobody is left whom a private one's words would reach. */
+		if (r->settings.private)
+			dup2(STDOUT_FILENO, STDERR_FILENO);
 		if (write(ready_pipe, "", 1) < 0)
 			log_warn("nobody waits for this daemon to be ready");
 		close(ready_pipe);
@@ -374,6 +397,8 @@ static int serve(const struct settings *s)
 	static struct routed r;
 	int rc = routed_run(&r, s, say_ready);
 
+	if (rc == 1)
+		cli_note("domain %s is served already", s->domain);
 	return rc < 0 ? cli_failed(rc) : CLI_OK;
 }
 
@@ -424,6 +449,9 @@ static int run(const char *const *operands)
 	struct settings settings;
 	int status;
 
+	/* A client's client may wait for the end of what it was given. */
+	if (idle_text != NULL)
+		close_range(STDERR_FILENO + 1, ~0u, 0);
 	if (operands[0] != NULL)
 		return cli_usage("unexpected operand '%s'", operands[0]);
 	if ((status = read_settings(&settings)) != CLI_OK)
@@ -439,5 +467,11 @@ static int run(const char *const *operands)
 
 int main(int argc, const char **argv)
 {
+	static const struct cli_optional optional[] = {
+		{ "--private", "--private=10s" },
+		{ NULL, NULL }
+	};
+
+	cli.optional = optional;
 	return cli_main(argc, argv, options, "", run);
 }

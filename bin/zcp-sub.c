@@ -1,87 +1,275 @@
 /* zcp-sub - print what arrives. */
 #include <errno.h>
+#include <fnmatch.h>
 #include <inttypes.h>
+#include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "cli.h"
+#include "exec.h"
+#include "format.h"
 #include "framing.h"
 #include "output.h"
-#include "zcp.h"
+#include "sources.h"
+#include "stats.h"
+#include "units.h"
 
-#define SECOND INT64_C(1000000000)
+#define LOOK (SECOND / 10)		/* between looks at signals and clocks */
+#define ORDER_WAIT (SECOND / 20)	/* for one that may be earlier */
 enum {
-	LOOK = 100000000,		/* ns between looks at signals and clocks */
 	ROUND = 4096,			/* messages between such looks */
+	JOBS_MOST = 1024,
 };
 
-static char *framing_text, *time_text;
-static int nul, exit_at_end, drop, reliable, tap, fail_on_loss;
-static long long count = INT64_MIN;	/* not given */
+static char *time_text, *idle_text, *count_text, *format_text, *origin_text,
+    *sample_text, *rate_text, *order_text, *jobs_text, *truncate_text;
+static char **excluded;
+static int json, hex, exit_at_end, drop, reliable, tap, handles, stats,
+    fail_on_loss;
+static struct exec exec;
 
 static struct poptOption options[] = {
-	{ "framing", 'F', POPT_ARG_STRING, &framing_text, 0,
-	    "line (default), nul, raw or u32be", "FRAMING" },
-	{ "null", '0', POPT_ARG_NONE, &nul, 0, "the same as -F nul", NULL },
-	{ "count", 'c', POPT_ARG_LONGLONG, &count, 0,
+	FRAMING_OPTIONS,
+	{ "format", 'f', POPT_ARG_STRING, &format_text, 0,
+	    "print each message so: %t topic %s payload %S size %x hex %o seq "
+	    "%k type %p publisher %P pid %T time %D delay, escapes as in -D",
+	    "FORMAT" },
+	{ "json", 'J', POPT_ARG_NONE, &json, 0,
+	    "print each message as a JSON object, a line each", NULL },
+	{ "hex", 'x', POPT_ARG_NONE, &hex, 0, "print a hex dump", NULL },
+	{ "truncate", '\0', POPT_ARG_STRING, &truncate_text, 0,
+	    "print at most SIZE bytes of each payload", "SIZE" },
+	{ "exec", '\0', POPT_ARG_STRING, &exec.command, 0,
+	    "run CMD for each message, with the payload on its standard input",
+	    "CMD" },
+	{ "jobs", 'P', POPT_ARG_STRING, &jobs_text, 0,
+	    "so many of them at once (1)", "N" },
+	{ "count", 'c', POPT_ARG_STRING, &count_text, 0,
 	    "end after N messages", "N" },
 	{ "timeout", 'W', POPT_ARG_STRING, &time_text, 0,
 	    "end after TIME in all (10s, 250ms), with status 3 if nothing or "
 	    "less than -c came", "TIME" },
+	{ "idle", 'I', POPT_ARG_STRING, &idle_text, 0,
+	    "end when nothing has come for TIME, in the same way", "TIME" },
 	{ "exit", 'e', POPT_ARG_NONE, &exit_at_end, 0,
 	    "end when all publishers seen have ended and all is read", NULL },
+	{ "offset", 'o', POPT_ARG_STRING, &origin_text, 0,
+	    "begin with all the history offered (beginning, the default), "
+	    "none of it (end), the last N of each publisher (-N), or what "
+	    "is not older than a time (-10s)", "WHERE" },
+	{ "order", '\0', POPT_ARG_STRING, &order_text, 0,
+	    "time: several publishers' messages in the order of their times",
+	    "ORDER" },
+	{ "exclude", '\0', POPT_ARG_ARGV, &excluded, 0,
+	    "do not print what comes on topics that match (repeatable)",
+	    "PATTERN" },
+	{ "sample", '\0', POPT_ARG_STRING, &sample_text, 0,
+	    "print every Nth message only", "N" },
+	{ "rate-limit", '\0', POPT_ARG_STRING, &rate_text, 0,
+	    "print at most so many a second (10/s, 1/min)", "RATE" },
 	{ "drop", '\0', POPT_ARG_NONE, &drop, 0,
 	    "never make a publisher wait: lose messages and count them", NULL },
 	{ "reliable", '\0', POPT_ARG_NONE, &reliable, 0,
 	    "lose nothing, for patterns too", NULL },
 	{ "tap", '\0', POPT_ARG_NONE, &tap, 0,
 	    "watch without taking a reader's place (one TOPIC)", NULL },
+	{ "handles", '\0', POPT_ARG_NONE, &handles, 0,
+	    "redeem the handles on standard input (zcp-pub --handles)", NULL },
+	{ "stats", '\0', POPT_ARG_NONE, &stats, 0,
+	    "rate, spacing, delay and losses on stderr, once a second", NULL },
 	{ "fail-on-loss", '\0', POPT_ARG_NONE, &fail_on_loss, 0,
 	    "end with status 4 if messages were lost", NULL },
 	CLI_COMMON,
+	CLI_CLIENT,
 	POPT_AUTOHELP
 	POPT_TABLEEND
 };
 
-struct session {
-	zcp *bus;
-	zcp_sub **sub;
-	size_t subs;
-	zcp_waitset *set;
-	zcp_tap *tap;
+/* What the options say, checked. */
+static struct {
+	struct framing framing;
+	output_render *render;
+	uint64_t limit;			/* messages */
+	bool counted;			/* -c was given */
+	int64_t timeout, idle;		/* ns */
+	uint64_t sample;
+	int64_t apart;			/* ns between two, at least */
+	uint64_t since;			/* ns, monotonic: nothing older */
+	uint64_t most;			/* bytes of a payload */
+	zcp_sub_options sub;
+} chosen;
+
+static struct session {
+	struct sources in;
 	struct output out;
-	uint64_t taken, lost, reported;
-	int64_t deadline, next_report;	/* ns, monotonic */
-};
+	uint64_t seen, taken, skipped;
+	int64_t deadline, last;		/* when the last message came */
+	int64_t next_report, next_due;
+} session;
 
-static int64_t now(void)
+/* ---- options ------------------------------------------------------------------ */
+
+static int read_counts(void)
 {
-	struct timespec t;
+	uint64_t jobs = 1;
+	double rate;
 
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * SECOND + t.tv_nsec;
+	chosen.limit = UINT64_MAX;
+	chosen.counted = count_text != NULL;
+	chosen.sample = 1;
+	if (count_text != NULL && !read_size(count_text, &chosen.limit))
+		return cli_usage("-c %s: not a count", count_text);
+	if (sample_text != NULL && (!read_size(sample_text, &chosen.sample) ||
+	    chosen.sample == 0))
+		return cli_usage("--sample %s: not a count of 1 or more",
+		    sample_text);
+	if (rate_text != NULL) {
+		if (!read_rate(rate_text, &rate))
+			return cli_usage("--rate-limit %s: not a rate (10/s, "
+			    "1/min)", rate_text);
+		chosen.apart = (int64_t)(SECOND / rate);
+	}
+	if (jobs_text != NULL && exec.command == NULL)
+		return cli_usage("-P %s: goes with --exec", jobs_text);
+	if (jobs_text != NULL && (!read_size(jobs_text, &jobs) || jobs == 0 ||
+	    jobs > JOBS_MOST))
+		return cli_usage("-P %s: not a count from 1 to %d", jobs_text,
+		    JOBS_MOST);
+	exec.most = (unsigned)jobs;
+	chosen.most = SIZE_MAX;
+	if (truncate_text != NULL && !read_size(truncate_text, &chosen.most))
+		return cli_usage("--truncate %s: not a size", truncate_text);
+	return CLI_OK;
 }
 
-static bool enough(const struct session *s)
+static int read_times(void)
 {
-	return count != INT64_MIN && s->taken >= (uint64_t)count;
+	chosen.timeout = chosen.idle = INT64_MAX / 2;
+	if (time_text != NULL && !read_time(time_text, &chosen.timeout))
+		return cli_usage("-W %s: not a time (10s, 250ms)", time_text);
+	if (idle_text != NULL && !read_time(idle_text, &chosen.idle))
+		return cli_usage("-I %s: not a time (10s, 250ms)", idle_text);
+	return CLI_OK;
+}
+
+static int read_origin(void)
+{
+	uint64_t last;
+	int64_t age;
+
+	if (order_text != NULL) {
+		if (strcmp(order_text, "time") != 0)
+			return cli_usage("--order %s: only by time", order_text);
+		chosen.sub.merge = ORDER_WAIT;
+	}
+	if (origin_text == NULL || strcmp(origin_text, "beginning") == 0)
+		return CLI_OK;
+	if (strcmp(origin_text, "end") == 0)
+		chosen.sub.from_end = 1;
+	else if (origin_text[0] == '-' && read_size(origin_text + 1, &last) &&
+	    last <= UINT32_MAX) {
+		chosen.sub.last = (uint32_t)last;
+		chosen.sub.from_end = last == 0;
+	} else if (origin_text[0] == '-' && read_time(origin_text + 1, &age)) {
+		int64_t now = now_ns();
+
+		chosen.since = age < now ? (uint64_t)(now - age) : 0;
+	} else
+		return cli_usage("-o %s: not beginning, end, -N or -TIME",
+		    origin_text);
+	return CLI_OK;
+}
+
+static int read_form(void)
+{
+	int forms = (format_text != NULL) + json + hex +
+	    (exec.command != NULL), status;
+
+	if (forms > 1)
+		return cli_usage("-f, -J, -x and --exec exclude each other");
+	if (forms > 0 && framing_given())
+		return cli_usage("-F, -0 and -D do not go with -f, -J, -x or "
+		    "--exec, which write or run as they say");
+	if ((status = framing_chosen(&chosen.framing, false)) != CLI_OK)
+		return status;
+	if (chosen.framing.kind == FRAMING_FRAME)
+		chosen.render = output_frame;
+	if (json)
+		chosen.render = envelope_render;
+	if (hex)
+		chosen.render = hexdump_render;
+	if (format_text == NULL)
+		return CLI_OK;
+	chosen.render = format_render;
+	return format_set(format_text);
+}
+
+static int check_source(const char *const *topics)
+{
+	if (handles && (topics[0] != NULL || tap || drop || reliable ||
+	    exit_at_end || origin_text != NULL || order_text != NULL))
+		return cli_usage("--handles takes what it is told on standard "
+		    "input: no TOPIC, and neither -e, -o, --order, --drop, "
+		    "--reliable nor --tap");
+	if (!handles && topics[0] == NULL)
+		return cli_usage("no TOPIC is given");
+	if (drop && reliable)
+		return cli_usage("--drop and --reliable exclude each other");
+	if (tap && (drop || reliable))
+		return cli_usage("--tap is neither --drop nor --reliable");
+	if (tap && topics[1] != NULL)
+		return cli_usage("--tap watches one TOPIC (or a pattern)");
+	if (tap && exit_at_end)
+		return cli_usage("--tap has no end to wait for (-e)");
+	if (tap && (origin_text != NULL || order_text != NULL))
+		return cli_usage("--tap begins with what comes, as it comes: "
+		    "without -o and --order");
+	return CLI_OK;
+}
+
+static int check_options(const char *const *topics)
+{
+	int status;
+
+	if ((status = check_source(topics)) != CLI_OK ||
+	    (status = read_form()) != CLI_OK ||
+	    (status = read_counts()) != CLI_OK ||
+	    (status = read_times()) != CLI_OK)
+		return status;
+	return read_origin();
 }
 
 /* ---- losses ---------------------------------------------------------------------- */
 
-static void report_losses(struct session *s, bool at_end)
+static uint64_t lost_in_all(const struct session *s)
 {
-	if (s->lost == s->reported || (!at_end && now() < s->next_report))
-		return;
-	cli_note("%" PRIu64 " messages lost", s->lost);
-	s->reported = s->lost;
-	s->next_report = now() + SECOND;
+	uint64_t lost = 0;
+
+	for (size_t k = 0; k < s->in.count; k++)
+		lost += s->in.source[k].lost;
+	return lost;
 }
 
-/* ---- taking ------------------------------------------------------------------------ */
+static void report_losses(struct session *s, bool at_end)
+{
+	if (!at_end && now_ns() < s->next_report)
+		return;
+	for (size_t k = 0; k < s->in.count; k++) {
+		struct source *o = &s->in.source[k];
+
+		if (o->lost == o->reported)
+			continue;
+		cli_note("%s: %" PRIu64 " messages lost", o->topic, o->lost);
+		o->reported = o->lost;
+		s->next_report = now_ns() + SECOND;
+	}
+}
+
+/* ---- delivering -------------------------------------------------------------------- */
 
 static int write_failed(void)
 {
@@ -89,134 +277,177 @@ static int write_failed(void)
 	return CLI_ERROR;
 }
 
-static int take_one(struct session *s, zcp_sub *sub)
+/* Part by part; in a pattern a missing part is "*". */
+static bool matches(const char *pattern, const char *topic)
+{
+	const char *wild = strpbrk(pattern, "*?[") ? "*" : "default";
+	char full[512];
+	int parts = 1;
+
+	for (const char *p = pattern; *p != '\0'; p++)
+		parts += *p == '/';
+	snprintf(full, sizeof(full), "%.400s%s%s%s%s", pattern,
+	    parts < 2 ? "/" : "", parts < 2 ? wild : "",
+	    parts < 3 ? "/" : "", parts < 3 ? wild : "");
+	return fnmatch(full, topic, FNM_PATHNAME) == 0;
+}
+
+/* Is this one to be printed? */
+static bool passes(struct session *s, const zcp_msg *msg)
+{
+	zcp_source origin;
+	int64_t now;
+
+	if (msg->time != 0 && msg->time < chosen.since)
+		return false;
+	for (char **p = excluded; p != NULL && *p != NULL; p++) {
+		sources_origin(&s->in, msg, &origin);
+		if (matches(*p, origin.topic))
+			return false;
+	}
+	if (s->seen++ % chosen.sample != 0)
+		return false;
+	if (chosen.apart == 0)
+		return true;
+	if ((now = now_ns()) < s->next_due)
+		return false;
+	s->next_due = now + chosen.apart;
+	return true;
+}
+
+/* 0, or minus an exit status. */
+static int deliver(struct session *s, zcp_msg *msg, zcp_sub *sub)
+{
+	zcp_source origin;
+	int rc;
+
+	if (stats)
+		stats_message(msg);
+	if (!passes(s, msg)) {
+		s->skipped++;
+		if (sub != NULL)
+			zcp_release(sub, msg);
+		return 0;
+	}
+	s->taken++;
+	if (chosen.render != NULL || exec.command != NULL)
+		sources_origin(&s->in, msg, &origin);
+	if (exec.command == NULL)
+		return output_add(&s->out, sub, &origin) < 0 ?
+		    -write_failed() : 0;
+	rc = exec_message(&exec, msg, &origin);
+	if (sub != NULL)
+		zcp_release(sub, msg);
+	return rc < 0 ? -CLI_ERROR : 0;
+}
+
+/* One message, or what else there is to take; as sources_take(). */
+static int take_one(struct session *s)
 {
 	zcp_msg *msg = output_place(&s->out);
+	zcp_sub *sub;
+	int rc = sources_take(&s->in, msg, &sub), status;
 
-	return sub != NULL ? zcp_take(sub, msg) : zcp_tap_read(s->tap, msg);
-}
-
-/* 1 took something, 0 nothing waits, < 0 minus an exit status. */
-static int take_from(struct session *s, zcp_sub *sub)
-{
-	int rc = take_one(s, sub);
-
-	if (rc == -ZCP_E_HOLDS) {
+	if (rc == HOLDS_FULL) {
 		if (output_flush(&s->out) < 0)
 			return -write_failed();
-		rc = take_one(s, sub);
+		rc = sources_take(&s->in, output_place(&s->out), &sub);
 	}
-	if (rc == -ZCP_E_LAPPED || rc == -ZCP_E_DAMAGED) {
-		s->lost += output_place(&s->out)->lost;
-		if (rc == -ZCP_E_DAMAGED)
-			cli_error("%s", zcp_errmsg());
-		return 1;
-	}
-	if (rc <= 0)
-		return rc < 0 ? -cli_failed(rc) : 0;
-	s->taken++;
-	return output_add(&s->out, sub) < 0 ? -write_failed() : 1;
+	if (rc != TAKEN)
+		return rc;
+	status = deliver(s, output_place(&s->out), sub);
+	return status < 0 ? status : TAKEN;
 }
 
-/* Takes what there is, up to a round; the same results. */
+/* Takes what there is, up to a round: NOTHING, SOME of it, NO_MORE, or minus
+ * an exit status. */
 static int take_round(struct session *s)
 {
-	bool took = false;
+	int rc = NOTHING;
+	bool some = false;
 
-	for (int i = 0; i < ROUND && !enough(s); i++) {
-		bool some = false;
-		int rc = 0;
-
-		for (size_t k = 0; k < s->subs && !enough(s); k++) {
-			if ((rc = take_from(s, s->sub[k])) < 0)
-				return rc;
-			some |= rc > 0;
-		}
-		if (s->tap != NULL && (rc = take_from(s, NULL)) < 0)
-			return rc;
-		some |= rc > 0;
-		took |= some;
-		if (!some)
+	for (int i = 0; i < ROUND && s->taken < chosen.limit; i++) {
+		if ((rc = take_one(s)) != TAKEN && rc != SOME_LOST)
+			break;
+		some = true;
+		/* A command may take long, and its end be wished. */
+		if (exec.command != NULL && cli_signal())
 			break;
 	}
-	return took;
+	return rc < 0 ? rc : some ? TAKEN : rc;
 }
 
 /* ---- ends -------------------------------------------------------------------------- */
 
-/* All publishers that were seen have ended; *died names one that died. */
-static int all_ended(struct session *s, char died[64])
-{
-	zcp_sub_info info;
-	uint32_t seen = 0, here = 0;
-	int rc;
-
-	for (size_t k = 0; k < s->subs; k++) {
-		if ((rc = zcp_sub_status(s->sub[k], &info)) < 0)
-			return -cli_failed(rc);
-		seen += info.seen;
-		here += info.publishers;
-		if (info.died > 0)
-			memcpy(died, info.died_name, 64);
-	}
-	return seen > 0 && here == 0;
-}
-
 static int ended_status(struct session *s, const char *died)
 {
-	if (died[0] != '\0') {
-		cli_error("publisher %s died: the stream may be cut after %"
-		    PRIu64 " messages", died, s->taken);
-		return CLI_ERROR;
-	}
-	return CLI_OK;
+	if (died[0] == '\0')
+		return CLI_OK;
+	cli_error("publisher %s died: the stream may be cut after %" PRIu64
+	    " messages", died, s->taken);
+	return CLI_ERROR;
 }
 
 static int timed_out(const struct session *s)
 {
-	if (s->taken > 0 && count == INT64_MIN && !exit_at_end)
+	if (s->taken > 0 && !chosen.counted && !exit_at_end)
 		return CLI_OK;
 	cli_error("timed out after %" PRIu64 " messages", s->taken);
 	return CLI_TIMEOUT;
 }
 
+/* Nobody reads the pipe any more: as the next write would find. */
+static void look_at_output(void)
+{
+	struct pollfd p = { .fd = STDOUT_FILENO, .events = 0 };
+
+	if (poll(&p, 1, 0) > 0 && (p.revents & POLLERR))
+		raise(SIGPIPE);
+}
+
 static int wait_for_more(struct session *s)
 {
-	int64_t left = s->deadline - now();
-	zcp_sub *ready;
-	int rc;
+	int64_t until = s->last + chosen.idle, left;
 
+	if (s->deadline < until)
+		until = s->deadline;
+	left = until - now_ns();
 	if (left > LOOK)
 		left = LOOK;
 	if (left < 0)
 		left = 0;
-	rc = s->tap != NULL ? zcp_tap_wait(s->tap, left) :
-	    zcp_waitset_wait(s->set, &ready, 1, left);
-	return rc < 0 && rc != -ZCP_E_INTR ? cli_failed(rc) : CLI_OK;
+	exec_reap(&exec);
+	look_at_output();
+	return sources_wait(&s->in, left);
 }
 
 static int follow(struct session *s)
 {
-	char died[64] = "";
+	char died[64];
 	int rc;
 
-	while (!cli_signal() && !enough(s)) {
-		if (now() >= s->deadline)
-			return timed_out(s);
+	while (!cli_signal() && s->taken < chosen.limit) {
+		int64_t now = now_ns();
+
 		if ((rc = take_round(s)) < 0)
 			return -rc;
 		report_losses(s, false);
-		if (rc > 0)
+		stats_tick(lost_in_all(s));
+		if (rc == TAKEN)
+			s->last = now;
+		if (now >= s->deadline && s->taken < chosen.limit)
+			return timed_out(s);
+		if (rc == TAKEN)
 			continue;
 		/* Idle: what was taken goes out now. */
 		if (output_flush(&s->out) < 0)
 			return write_failed();
-		if (exit_at_end && s->tap == NULL) {
-			if ((rc = all_ended(s, died)) < 0)
-				return -rc;
-			if (rc > 0)
-				return ended_status(s, died);
-		}
+		if (rc == NO_MORE)
+			return s->in.refused > 0 ? CLI_ERROR : CLI_OK;
+		if (exit_at_end && (rc = sources_ended(&s->in, died)) != 0)
+			return rc < 0 ? -rc : ended_status(s, died);
+		if (now - s->last >= chosen.idle)
+			return timed_out(s);
 		if ((rc = wait_for_more(s)) != CLI_OK)
 			return rc;
 	}
@@ -230,102 +461,74 @@ static bool is_pattern(const char *topic)
 	return strpbrk(topic, "*?[") != NULL;
 }
 
-static int subscribe(struct session *s, const char *const *topics)
+static int open_sources(struct session *s, const char *const *topics)
 {
-	int rc;
+	zcp_sub_options o = chosen.sub;
+	int status = CLI_OK;
 
-	if (tap) {
-		rc = zcp_tap_open(s->bus, topics[0], &s->tap);
-		return rc < 0 ? cli_failed(rc) : CLI_OK;
+	if (handles)
+		return sources_handles(&s->in);
+	if (tap)
+		return sources_tap(&s->in, topics[0]);
+	s->in.order = o.merge;
+	for (; *topics != NULL && status == CLI_OK; topics++) {
+		o.lossy = drop || (!reliable && is_pattern(*topics));
+		status = sources_subscribe(&s->in, *topics, &o);
 	}
-	while (topics[s->subs] != NULL)
-		s->subs++;
-	if ((s->sub = calloc(s->subs, sizeof(*s->sub))) == NULL) {
-		cli_error("out of memory");
+	return status;
+}
+
+static int sum_up(struct session *s, int status)
+{
+	uint64_t lost = lost_in_all(s);
+
+	exec_wait(&exec);
+	report_losses(s, true);
+	stats_end(lost);
+	if (exec.failed > 0)
+		cli_error("%" PRIu64 " of %" PRIu64 " commands failed",
+		    exec.failed, exec.started);
+	if (cli.verbose && s->skipped > 0)
+		cli_note("%" PRIu64 " messages, %" PRIu64 " lost, %" PRIu64
+		    " not printed", s->taken, lost, s->skipped);
+	else if (cli.verbose)
+		cli_note("%" PRIu64 " messages, %" PRIu64 " lost", s->taken,
+		    lost);
+	if (status == CLI_OK && exec.failed > 0)
 		return CLI_ERROR;
-	}
-	if ((rc = zcp_waitset_open(s->bus, &s->set)) < 0)
-		return cli_failed(rc);
-	for (size_t k = 0; k < s->subs; k++) {
-		zcp_sub_options o = { .lossy = drop || (!reliable &&
-		    is_pattern(topics[k])) };
-
-		if ((rc = zcp_subscribe(s->bus, topics[k], &o,
-		    &s->sub[k])) < 0 ||
-		    (rc = zcp_waitset_add(s->set, s->sub[k])) < 0)
-			return cli_failed(rc);
-	}
-	return CLI_OK;
-}
-
-static int check_options(const char *const *operands, struct framing *framing,
-    int64_t *timeout)
-{
-	if (operands[0] == NULL)
-		return cli_usage("no TOPIC is given");
-	if (nul && framing_text != NULL)
-		return cli_usage("-0 and -F exclude each other");
-	if (!framing_parse(nul ? "nul" : framing_text ? framing_text : "line",
-	    framing) || framing->kind == FRAMING_RECORDS)
-		return cli_usage("-F %s: no such framing (line, nul, raw, "
-		    "u32be)", framing_text);
-	if (count != INT64_MIN && count < 0)
-		return cli_usage("-c %lld: not a count", count);
-	if (drop && reliable)
-		return cli_usage("--drop and --reliable exclude each other");
-	if (tap && (drop || reliable))
-		return cli_usage("--tap is neither --drop nor --reliable");
-	if (tap && operands[1] != NULL)
-		return cli_usage("--tap watches one TOPIC");
-	if (tap && exit_at_end)
-		return cli_usage("--tap has no end to wait for (-e)");
-	*timeout = INT64_MAX / 2;
-	if (time_text != NULL && !cli_time(time_text, timeout))
-		return cli_usage("-W %s: not a time (10s, 250ms)", time_text);
-	return CLI_OK;
-}
-
-static void close_all(struct session *s)
-{
-	for (size_t k = 0; k < s->subs; k++)
-		zcp_unsubscribe(&s->sub[k]);
-	free(s->sub);
-	zcp_waitset_close(&s->set);
-	zcp_tap_close(&s->tap);
-	zcp_close(&s->bus);
+	return status == CLI_OK && fail_on_loss && lost > 0 ? CLI_LOSS :
+	    status;
 }
 
 static int run(const char *const *operands)
 {
-	zcp_options open_options = { .domain = cli.domain, .name = cli.name };
-	static struct session s;
-	struct framing framing;
-	int64_t timeout;
-	int status, rc;
+	struct session *s = &session;
+	int status;
 
-	if ((status = check_options(operands, &framing, &timeout)) != CLI_OK)
+	if ((status = check_options(operands)) != CLI_OK)
 		return status;
 	cli_catch_signals();
-	output_init(&s.out, STDOUT_FILENO, &framing);
-	s.deadline = now() + timeout;
-	if ((rc = zcp_open(&s.bus, &open_options)) < 0)
-		return cli_failed(rc);
-	if ((status = subscribe(&s, operands)) == CLI_OK) {
-		status = follow(&s);
-		if (output_flush(&s.out) < 0)
+	output_init(&s->out, STDOUT_FILENO, &chosen.framing, chosen.render);
+	s->out.most = chosen.most;
+	s->last = now_ns();
+	s->deadline = s->last + chosen.timeout;
+	if ((status = cli_open(&s->in.bus)) != CLI_OK)
+		return status;
+	if ((status = open_sources(s, operands)) == CLI_OK) {
+		if (stats)
+			stats_begin(json);
+		status = follow(s);
+		if (output_flush(&s->out) < 0)
 			status = write_failed();
-		report_losses(&s, true);
-		if (cli.verbose)
-			cli_note("%" PRIu64 " messages, %" PRIu64 " lost",
-			    s.taken, s.lost);
-		if (status == CLI_OK && fail_on_loss && s.lost > 0)
-			status = CLI_LOSS;
+		status = sum_up(s, status);
 	}
-	close_all(&s);
+	sources_close(&s->in);
+	zcp_close(&s->in.bus);
 	return status;
 }
 
 int main(int argc, const char **argv)
 {
+	cli.client = true;
 	return cli_main(argc, argv, options, "TOPIC...", run);
 }

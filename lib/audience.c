@@ -49,6 +49,25 @@ int zcp_pub_wait_readers(zcp_pub *pub, int count, int64_t timeout)
 	return rc;
 }
 
+static bool drained(struct zcp_pub *pub)
+{
+	struct ring_view view = pub_view(pub);
+
+	return readers_refresh(pub) < 0 ||
+	    readers_limits(&pub->readers, &view).read == pub->head;
+}
+
+int zcp_pub_drain(zcp_pub *pub, int64_t timeout)
+{
+	int rc;
+
+	if ((rc = pub_check(pub)) < 0 || (rc = pub_wait(pub, pub->head, drained,
+	    false, deadline_after(timeout))) < 0 ||
+	    (rc = readers_refresh(pub)) < 0)
+		return error_in(rc, "cannot wait until %s is read", pub->topic);
+	return 1;
+}
+
 void zcp_pub_status(const zcp_pub *pub, zcp_pub_info *info)
 {
 	*info = (zcp_pub_info){ .messages = pub->head, .bytes = pub->bytes,
@@ -79,6 +98,10 @@ int zcp_pub_blocker(zcp_pub *pub, char *text, size_t size)
 			least = cursor;
 			worst = r;
 		}
+	}
+	if (worst == NULL && pub->readers.gated && pub->readers.count == 0) {
+		snprintf(text, size, "a first redeemer of its handles");
+		return 1;
 	}
 	if (worst == NULL)
 		return 0;

@@ -13,6 +13,7 @@
 
 #include "clock.h"
 #include "error.h"
+#include "starter.h"
 #include "topic.h"
 
 #define SYSTEM_DIR "/run/zcp"
@@ -229,18 +230,24 @@ static int no_daemon(const char *domain)
 }
 
 int control_ask(const char *domain, const char *request, char *reply,
-    size_t size, uint64_t deadline, uid_t *uid, bool *unsure)
+    size_t size, uint64_t deadline, struct asking *how)
 {
 	enum fate fate;
-	int n;
+	int n, rc;
 
-	*unsure = false;
+	how->unsure = false;
 	do {
-		n = attempt(domain, request, reply, size, deadline, uid, &fate);
+		n = attempt(domain, request, reply, size, deadline, &how->uid,
+		    &fate);
 		if (n < 0)
 			return n;
 		if (n == 0) {
-			*unsure |= fate == UNANSWERED;
+			how->unsure |= fate == UNANSWERED;
+			if (fate == NO_DAEMON && how->start && (rc =
+			    starter_start(domain, deadline)) < 0)
+				return error_in(rc, "no route daemon answers "
+				    "for domain %s, and none could be started",
+				    domain);
 			continue;
 		}
 		if (strncmp(reply, "ERROR: ", 7) != 0)
@@ -254,16 +261,15 @@ int control_ask(const char *domain, const char *request, char *reply,
 }
 
 int control_call(const char *domain, const char *request, char *reply,
-    size_t size, uint64_t deadline, uid_t *uid)
+    size_t size, uint64_t deadline)
 {
-	bool unsure;
+	struct asking how = { 0 };
 
-	return control_ask(domain, request, reply, size, deadline, uid,
-	    &unsure);
+	return control_ask(domain, request, reply, size, deadline, &how);
 }
 
 int control_show(const char *domain, const char *token, uint64_t deadline,
-    uid_t *uid)
+    struct asking *how)
 {
 	char request[TOKEN_MOST + 16], reply[256];
 	int rc;
@@ -275,7 +281,7 @@ int control_show(const char *domain, const char *token, uint64_t deadline,
 		    " is not 1 to %d printable characters without a colon",
 		    domain, TOKEN_MOST);
 	snprintf(request, sizeof(request), "AUTH:token=%s", token);
-	rc = control_call(domain, request, reply, sizeof(reply), deadline, uid);
+	rc = control_ask(domain, request, reply, sizeof(reply), deadline, how);
 	return rc < 0 ? rc : 0;
 }
 

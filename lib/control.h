@@ -25,29 +25,35 @@ enum {
 int control_path(char path[sizeof(((struct sockaddr_un *)0)->sun_path)],
     const char *domain, const char *suffix, int make);
 
+/* How a daemon is asked, and what is learned on the way. */
+struct asking {
+	bool start;		/* where there is none, start one */
+	bool unsure;		/* an attempt was sent and not answered: it may
+				   have been obeyed, though a later one is refused */
+	uid_t uid;		/* of the daemon that answered */
+};
+
 /*
  * One request, one reply.  Looks for the daemon, sends, and repeats until
  * `deadline` (clock_ns), so a request must be one that may be repeated: it
  * carries a nonce or has no effect.  A daemon that is busy is asked again after
- * a pause.  Returns the reply's length; the reply is
- * NUL-terminated and *uid, if not NULL, the daemon's user.  An "ERROR: ..."
- * reply is -ZCP_E_REFUSED with its reason as message; nobody answers:
- * -ZCP_E_NODAEMON; -ZCP_E_PERM; -ZCP_E_INTR.
+ * a pause.  Returns the reply's length; the reply is NUL-terminated.  An
+ * "ERROR: ..." reply is -ZCP_E_REFUSED with its reason as message; nobody
+ * answers: -ZCP_E_NODAEMON; -ZCP_E_PERM; -ZCP_E_INTR.
  */
-int control_call(const char *domain, const char *request, char *reply,
-    size_t size, uint64_t deadline, uid_t *uid);
-
-/* The same; *unsure: an earlier attempt was sent and not answered, so that it
- * may have been obeyed although a later one is refused. */
 int control_ask(const char *domain, const char *request, char *reply,
-    size_t size, uint64_t deadline, uid_t *uid, bool *unsure);
+    size_t size, uint64_t deadline, struct asking *how);
+
+/* The same of a daemon that is there, or is not. */
+int control_call(const char *domain, const char *request, char *reply,
+    size_t size, uint64_t deadline);
 
 /*
  * Shows the domain's token, if there is one to show: NULL is $ZCP_TOKEN.  The
- * daemon remembers the process.  Errors as control_call(), -ZCP_E_ARG.
+ * daemon remembers the process.  Errors as control_ask(), -ZCP_E_ARG.
  */
 int control_show(const char *domain, const char *token, uint64_t deadline,
-    uid_t *uid);
+    struct asking *how);
 
 /*
  * Says what the next daemon would find out by itself: one attempt, and a

@@ -13,8 +13,11 @@ static void name_publisher(struct feed *f, uint32_t slot)
 {
 	const struct participant *p = &f->d->participants[slot];
 
-	snprintf(f->publisher, sizeof(f->publisher), "%.*s (pid %u)",
-	    NAME_SIZE - 1, p->name, p->pid);
+	snprintf(f->publisher, sizeof(f->publisher), "%.*s", NAME_SIZE - 1,
+	    p->name);
+	f->pid = p->pid;
+	snprintf(f->topic_name, sizeof(f->topic_name), "%.*s", TOPIC_NAME - 1,
+	    f->d->topics[f->topic].name);
 }
 
 int feed_open(struct feed *f, struct domain *d, uint64_t link,
@@ -27,7 +30,8 @@ int feed_open(struct feed *f, struct domain *d, uint64_t link,
 	*f = (struct feed){ .d = d, .link = link, .port = link_port(link),
 	    .serial = link_serial(link), .index = link_cursor(link),
 	    .topic = p->topic, .mask = slots - 1,
-	    .history = p->history, .cursor = cursor, .budget = budget,
+	    .history = p->flags & PORT_UNLISTED ? UINT32_MAX : p->history,
+	    .cursor = cursor, .budget = budget,
 	    .symmetric = d->symmetric, .last_chunk = NO_CHUNK };
 	if (slot >= d->m->max_participants || f->topic >= d->m->max_topics)
 		return error_set(ZCP_E_DAMAGED,
@@ -85,7 +89,7 @@ static void settle(struct feed *f)
 		f->joined_end = ring_end(f->ring, f->mask, f->at, f->at);
 }
 
-void feed_join(struct feed *f, bool from_end, uint64_t *lost)
+void feed_join(struct feed *f, uint32_t last, uint64_t *lost)
 {
 	bool ours;
 	uint64_t head = news_load(&f->ring->head);
@@ -98,7 +102,7 @@ void feed_join(struct feed *f, bool from_end, uint64_t *lost)
 		start = 0;
 	} else {
 		uint64_t end = ring_end(f->ring, f->mask, tail, head);
-		uint64_t back = from_end ? 0 : f->history;
+		uint64_t back = f->history < last ? f->history : last;
 
 		start = end - tail > back ? end - back : tail;
 	}

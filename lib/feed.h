@@ -45,12 +45,14 @@ struct feed {
 
 	uint64_t link;
 	uint32_t topic;
-	uint32_t history;		/* offered by the publisher */
+	uint32_t history;		/* what to take of its, at most */
 	struct peer *peer;		/* keeps the ring mapped */
 	enum feed_end end;
 	uint64_t joined_end;		/* a tail up to here is no loss */
 	uint64_t clock;			/* stamp last seen; see merge.c */
-	char publisher[NAME_SIZE + 24];	/* "name (pid N)" */
+	char topic_name[TOPIC_NAME];
+	char publisher[NAME_SIZE];	/* its participant's name */
+	uint32_t pid;
 };
 
 /* A feed for a link of our own subscription, with as many holds as its budget
@@ -60,10 +62,10 @@ int feed_open(struct feed *f, struct domain *d, uint64_t link,
 
 /*
  * Takes its place in the ring: at the start when it was there first, else at
- * the end or at most `history` before it.  *lost: what a reader that was
- * there first has missed all the same.
+ * the end or at most `last` before it, as far as there is history.  *lost:
+ * what a reader that was there first has missed all the same.
  */
-void feed_join(struct feed *f, bool from_end, uint64_t *lost);
+void feed_join(struct feed *f, uint32_t last, uint64_t *lost);
 
 /* The tail, as a 64-bit number near `near`; is the ring still its port's? */
 static inline uint64_t feed_tail(const struct feed *f, uint64_t near,

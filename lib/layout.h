@@ -259,7 +259,10 @@ enum port_state {
 	PORT_DEAD,	/* its owner died; it drains */
 };
 #define RETAIN_FOR_EVER UINT64_MAX
-enum port_flag { PORT_RELIABLE = 1, PORT_DEMOTED = 2 };
+enum port_flag {
+	PORT_RELIABLE = 1,
+	PORT_UNLISTED = 2,	/* publisher: met by redeemers of its handles */
+};
 
 struct port {
 	/* read by the owner at every publish, hence a line of its own */
@@ -280,10 +283,11 @@ struct port {
 	uint32_t slots;		/* publisher: ring size; subscriber: cursors */
 	uint32_t history;	/* publisher: kept for joiners; subscriber: holds */
 	uint32_t depth;		/* subscriber: kept for it while it is lossy */
-	uint32_t reserved1;
+	shared_u32 gated;	/* unlisted publisher: 1 until a redeemer was there */
 	uint64_t offset;	/* of ring or subscription in p<participant> */
 	uint64_t registration;	/* order of opening in the domain */
-	uint64_t reserved2;
+	uint32_t redeems;	/* redeemer: serial of its one publisher; or 0 */
+	uint32_t reserved1;
 };
 _Static_assert(sizeof(struct port) == 128, "port is two lines");
 

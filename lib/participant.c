@@ -116,15 +116,15 @@ static int open_own(struct zcp *bus)
 static int attach(struct zcp *bus, const char *domain, const char *token,
     uint64_t deadline)
 {
+	struct asking how = { .start = bus->autostart, .uid = (uid_t)-1 };
 	char reply[SEGMENT_PATH * 2];
-	uid_t uid = (uid_t)-1;
 	int rc;
 
-	if ((rc = control_show(domain, token, deadline, NULL)) < 0 ||
-	    (rc = control_call(domain, "GET_SHM_PATH:mgmt", reply,
-	    sizeof(reply), deadline, &uid)) < 0)
+	if ((rc = control_show(domain, token, deadline, &how)) < 0 ||
+	    (rc = control_ask(domain, "GET_SHM_PATH:mgmt", reply,
+	    sizeof(reply), deadline, &how)) < 0)
 		return rc;
-	while ((rc = domain_attach(&bus->d, domain, uid, false)) ==
+	while ((rc = domain_attach(&bus->d, domain, how.uid, false)) ==
 	    -ZCP_E_BUSY && clock_ns() < deadline) {
 		domain_detach(&bus->d);
 		usleep(1000);
@@ -132,16 +132,25 @@ static int attach(struct zcp *bus, const char *domain, const char *token,
 	return rc;
 }
 
+/* A daemon of this user's would not find the segments of another's. */
+static struct asking ask_daemon(const struct zcp *bus)
+{
+	return (struct asking){
+		.start = bus->autostart && bus->d.uid == geteuid(),
+	};
+}
+
 static int join(struct zcp *bus, const char *name, uint64_t deadline)
 {
 	char request[CONTROL_REQUEST], reply[256];
+	struct asking how = ask_daemon(bus);
 	uint64_t nonce = control_nonce();
 	int rc;
 
 	snprintf(request, sizeof(request), "REGISTER:name=%s:nonce=%" PRIx64,
 	    name, nonce);
-	if ((rc = control_call(bus->d.name, request, reply, sizeof(reply),
-	    deadline, NULL)) < 0)
+	if ((rc = control_ask(bus->d.name, request, reply, sizeof(reply),
+	    deadline, &how)) < 0)
 		return rc;
 	if (sscanf(reply, "OK:OFFSET:%" SCNu32, &bus->slot) != 1 ||
 	    bus->slot >= bus->d.m->max_participants ||
@@ -198,6 +207,7 @@ int zcp_open(zcp **out, const zcp_options *options)
 	    bus->d.data_write = (struct segment)SEGMENT_INIT;
 	bus->born = bus->made = fork_generation;
 	bus->users = 1;
+	bus->autostart = options->autostart;
 	bus->timeout = options->timeout ? options->timeout : 5 * NS_PER_S;
 	pthread_mutex_init(&bus->lock, NULL);
 	deadline = deadline_after(bus->timeout);
@@ -364,15 +374,17 @@ void place_unregistered(struct zcp *bus, struct place *place, int rc)
 int port_register(struct zcp *bus, const char *what, struct place *place)
 {
 	char request[CONTROL_REQUEST], reply[256];
+	struct asking how = ask_daemon(bus);
 	uint64_t nonce = control_nonce();
 	uint32_t port;
 	int rc;
 
 	snprintf(request, sizeof(request), "%s:slot=%" PRIu32 ":offset=%" PRIu64
 	    ":nonce=%" PRIx64, what, bus->slot, place->offset, nonce);
-	place->unsure = true;
-	if ((rc = control_ask(bus->d.name, request, reply, sizeof(reply),
-	    deadline_after(bus->timeout), NULL, &place->unsure)) < 0)
+	rc = control_ask(bus->d.name, request, reply, sizeof(reply),
+	    deadline_after(bus->timeout), &how);
+	place->unsure = how.unsure;
+	if (rc < 0)
 		return rc;
 	if (sscanf(reply, "OK:PORT:%" SCNu32, &port) != 1 ||
 	    port >= bus->d.m->max_ports || bus->d.ports[port].nonce != nonce)

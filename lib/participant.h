@@ -26,6 +26,7 @@ struct zcp {
 	uint32_t slot;
 	uint64_t incarnation;
 	int64_t timeout;		/* for control calls, ns */
+	bool autostart;			/* of a daemon, where there is none */
 	unsigned born;			/* fork generation; no such, once closed */
 	unsigned made;			/* fork generation */
 	_Atomic uint32_t users;		/* zcp_close(), and each open handle */

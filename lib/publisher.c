@@ -22,6 +22,9 @@ static int check_options(const zcp_pub_options *o, uint32_t *slots)
 	if (o->retain != 0 && o->history == 0)
 		return error_set(ZCP_E_ARG, "a history of 0 messages cannot be "
 		    "retained");
+	if (o->unlisted && (o->history != 0 || o->lossy))
+		return error_set(ZCP_E_ARG, "an unlisted publisher is reliable "
+		    "and keeps no history");
 	if (o->history > *slots / 2)
 		return error_set(ZCP_E_ARG, "a history of %u is more than half "
 		    "of a ring of %u slots", o->history, *slots);
@@ -73,9 +76,9 @@ static int pub_register(struct zcp_pub *pub, int64_t retain)
 	int rc;
 
 	snprintf(what, sizeof(what), "PUBLISHER:%s:slots=%" PRIu32
-	    ":history=%" PRIu32 ":retain=%" PRIu64 ":reliable=%d", pub->topic,
-	    pub->slots, pub->history, retain < 0 ? RETAIN_FOR_EVER :
-	    (uint64_t)retain, !pub->lossy);
+	    ":history=%" PRIu32 ":retain=%" PRIu64 ":reliable=%d:unlisted=%d",
+	    pub->topic, pub->slots, pub->history, retain < 0 ?
+	    RETAIN_FOR_EVER : (uint64_t)retain, !pub->lossy, pub->unlisted);
 	if ((rc = port_register(pub->bus, what, pub->place)) < 0)
 		return rc;
 	pub->port = (uint32_t)rc;
@@ -134,6 +137,7 @@ int zcp_offer(zcp *bus, const char *topic, const zcp_pub_options *options,
 	pub->mask = slots - 1;
 	pub->history = options->history;
 	pub->lossy = options->lossy;
+	pub->unlisted = options->unlisted;
 	pub->symmetric = bus->d.symmetric;
 	stamp_rule(pub, options->stamp);
 	pub->spin = SPIN_START;
@@ -235,7 +239,8 @@ static inline void announce(struct zcp_pub *pub, uint64_t count)
 {
 	news_store(&pub->ring->head, pub->head);
 	news_store(&pub->ring->bytes, pub->bytes);
-	if (__builtin_expect(pub->readers.count == 0, 0))
+	if (__builtin_expect(pub->readers.count == 0, 0) &&
+	    !pub->readers.gated)
 		news_store(&pub->ring->unseen, pub->unseen += count);
 	fence_light(pub->symmetric);
 	bell_ring(pub->topic_bell);

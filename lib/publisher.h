@@ -51,7 +51,7 @@ struct zcp_pub {
 	char *topic;
 	uint32_t port, serial;
 	uint32_t history;
-	bool lossy;
+	bool lossy, unlisted;
 	enum zcp_stamp stamp;
 	uint64_t tail;			/* as last seen */
 	uint64_t unseen, waits, cut;

@@ -114,11 +114,24 @@ static void carry_deaths(struct reader *to, uint32_t count,
 				to[i].dead = true;
 }
 
+/*
+ * Looked at behind the list and before its generation: the daemon opens the
+ * gate before it takes the first redeemer off the list, so no set says both
+ * "gated" and "nobody" about one who was there.
+ */
+static bool gate_closed(const struct domain *d, uint32_t port)
+{
+	const struct port *p = &d->ports[port];
+
+	return fact_load32(&p->gated) && fact_load32(&p->state) == PORT_OPEN;
+}
+
 int reader_set_load(struct reader_set *set, struct domain *d, uint32_t port)
 {
 	for (int attempt = 0; attempt < RETRIES; attempt++) {
 		struct reader *reader;
 		uint32_t count = 0;
+		bool gated;
 		int rc = link_list_load(&set->links, d, port);
 
 		if (rc < 0)
@@ -131,6 +144,7 @@ int reader_set_load(struct reader_set *set, struct domain *d, uint32_t port)
 			if ((rc = resolve(&reader[count], d,
 			    set->links.link[i])) > 0)
 				count++;
+		gated = gate_closed(d, port);
 		fact_recheck();
 		if (fact_load(&d->ports[port].generation) !=
 		    set->links.generation) {
@@ -147,6 +161,7 @@ int reader_set_load(struct reader_set *set, struct domain *d, uint32_t port)
 		set->reader = reader;
 		set->count = count;
 		set->generation = set->links.generation;
+		set->gated = gated;
 		return 0;
 	}
 	return error_set(ZCP_E_BUSY, "port %u: its readers keep changing", port);
@@ -216,6 +231,7 @@ struct limits readers_limits(const struct reader_set *set,
 	uint64_t end = view->head > view->history ?
 	    view->head - view->history : 0;
 	struct limits l = { end, end, view->head, false };
+	bool gated = set->gated;
 
 	for (uint32_t i = 0; i < set->count; i++) {
 		const struct reader *r = &set->reader[i];
@@ -223,6 +239,8 @@ struct limits readers_limits(const struct reader_set *set,
 		bool gates = (flags & LINK_RELIABLE) && !(flags & LINK_DEMOTED);
 		uint64_t c;
 
+		gated = gated && word_serial(cursor_load(r->cursor)) !=
+		    view->serial;
 		if (r->dead || reader_let_go(r, view))
 			continue;
 		if (!reader_cursor(r, view, &c)) {
@@ -242,13 +260,13 @@ struct limits readers_limits(const struct reader_set *set,
 		if (c < l.kept)
 			l.kept = c;
 	}
-	if (l.read < view->tail)
+	if (gated || l.read < view->tail)
 		l.read = view->tail;
 	if (l.read < l.promised)
 		l.promised = l.read;
 	if (l.promised < view->tail)
 		l.promised = view->tail;
-	if (l.kept < view->tail)
+	if (gated || l.kept < view->tail)
 		l.kept = view->tail;
 	return l;
 }

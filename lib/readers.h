@@ -38,6 +38,7 @@ struct reader_set {
 	uint32_t count, room;
 	uint64_t generation;
 	struct link_list links;
+	bool gated;		/* nothing may go before one of them has joined */
 };
 
 /*

@@ -22,7 +22,7 @@ static int check_options(const zcp_sub_options *o, struct zcp_sub *sub)
 	    PATTERN_CURSORS : DEFAULT_CURSORS;
 	sub->depth = o->depth;
 	sub->lossy = o->lossy;
-	sub->from_end = o->from_end;
+	sub->last = o->from_end ? 0 : o->last ? o->last : UINT32_MAX;
 	sub->merge = o->merge > 0 ? (uint64_t)o->merge : 0;
 	sub->spin = SPIN_START;
 	if (sub->budget.most > MAX_HOLDS)
@@ -83,8 +83,9 @@ static int sub_register(struct zcp_sub *sub)
 	int rc;
 
 	snprintf(what, sizeof(what), "SUBSCRIBER:%s:cursors=%" PRIu32
-	    ":holds=%" PRIu32 ":depth=%" PRIu32 ":reliable=%d", sub->topic,
-	    sub->cursors, sub->budget.most, sub->depth, !sub->lossy);
+	    ":holds=%" PRIu32 ":depth=%" PRIu32 ":reliable=%d:redeems=%" PRIu32,
+	    sub->topic, sub->cursors, sub->budget.most, sub->depth,
+	    !sub->lossy, sub->redeems);
 	if ((rc = port_register(sub->bus, what, sub->place)) < 0)
 		return rc;
 	sub->port = (uint32_t)rc;
@@ -147,39 +148,45 @@ static int sub_open(struct zcp_sub *sub, const zcp_sub_options *options,
 	return rc;
 }
 
-int zcp_subscribe(zcp *bus, const char *topic,
-    const zcp_sub_options *options, zcp_sub **out)
+int subscribe(struct zcp *bus, const char *name, bool pattern,
+    uint32_t redeems, const zcp_sub_options *options, struct zcp_sub **out)
 {
 	zcp_sub_options o = options ? *options : (zcp_sub_options){ 0 };
 	struct zcp_sub *sub;
-	char name[TOPIC_NAME];
 	uint32_t needed;
-	bool pattern;
 	int rc;
 
-	*out = NULL;
-	if ((rc = bus_check(bus)) < 0 || (rc = topic_parse(topic, name)) < 0)
-		return rc;
-	pattern = rc == 1;
 	do {
 		needed = 0;
 		if ((sub = sub_new(bus, name, pattern)) == NULL)
 			return -ZCP_E_SYS;
+		sub->redeems = redeems;
 		if ((rc = sub_open(sub, &o, &needed)) < 0)
 			sub_free(sub);
 		/* More are there than usual: with room for as many to come. */
 		o.publishers = needed > 0x8000 ? needed : needed * 2;
 	} while (needed > 0);
 	if (rc < 0)
-		return error_in(rc, "cannot subscribe to %s", name);
+		return rc;
 	bus_get(bus);
 	fact_publish32(&sub->self->opened, SUBSCRIPTION_OPEN);
-	if ((rc = sub_refresh(sub)) < 0) {
+	if ((rc = sub_refresh(sub)) < 0)
 		zcp_unsubscribe(&sub);
-		return error_in(rc, "cannot subscribe to %s", name);
-	}
 	*out = sub;
-	return 0;
+	return rc;
+}
+
+int zcp_subscribe(zcp *bus, const char *topic,
+    const zcp_sub_options *options, zcp_sub **out)
+{
+	char name[TOPIC_NAME];
+	int rc;
+
+	*out = NULL;
+	if ((rc = bus_check(bus)) < 0 || (rc = topic_parse(topic, name)) < 0)
+		return rc;
+	rc = subscribe(bus, name, rc == 1, 0, options, out);
+	return rc < 0 ? error_in(rc, "cannot subscribe to %s", name) : 0;
 }
 
 /* ---- following the directory --------------------------------------------------- */
@@ -189,7 +196,7 @@ static void note_end(struct zcp_sub *sub, const struct feed *f)
 	if (f->end == END_DIED) {
 		sub->info.died++;
 		snprintf(sub->info.died_name, sizeof(sub->info.died_name),
-		    "%.63s", f->publisher);
+		    "%.40s (pid %u)", f->publisher, f->pid);
 	}
 }
 
@@ -217,7 +224,7 @@ static void try_join(struct zcp_sub *sub, struct feed *f)
 
 	if (f->state != FEED_PENDING)
 		return;
-	feed_join(f, sub->from_end, &lost);
+	feed_join(f, sub->last, &lost);
 	if (f->state != FEED_JOINED)
 		return;
 	sub->info.seen++;
@@ -329,6 +336,18 @@ void zcp_unsubscribe(zcp_sub **handle)
 	place_put(bus, sub->place);
 	sub_free(sub);
 	bus_put(bus);
+}
+
+void zcp_sub_source(const zcp_sub *sub, const zcp_msg *msg,
+    zcp_source *source)
+{
+	const struct feed *f;
+
+	*source = (zcp_source){ sub->topic, "", 0 };
+	if ((uint32_t)msg->link >= sub->cursors || !sub->used[msg->link])
+		return;
+	f = &sub->feed[msg->link];
+	*source = (zcp_source){ f->topic_name, f->publisher, f->pid };
 }
 
 /* ---- what it did ------------------------------------------------------------- */

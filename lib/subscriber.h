@@ -22,7 +22,9 @@ struct zcp_sub {
 	char *topic;
 	uint32_t port, serial;
 	uint32_t cursors, depth;
-	bool lossy, from_end, pattern;
+	uint32_t last;			/* of each history: how much is wanted */
+	uint32_t redeems;		/* serial of the one publisher, or 0 */
+	bool lossy, pattern;
 	uint64_t merge;			/* ns; 0: publishers by turns */
 	struct bell *topic_bell;	/* NULL for a pattern */
 
@@ -50,6 +52,17 @@ int sub_refresh(struct zcp_sub *sub);
 
 /* Lets feeds go that are read to the end of an ended ring. */
 void sub_look_for_ends(struct zcp_sub *sub);
+
+/* As zcp_subscribe() does it; `redeems`: only the publisher of that serial. */
+int subscribe(struct zcp *bus, const char *name, bool pattern,
+    uint32_t redeems, const zcp_sub_options *options, struct zcp_sub **out);
+
+/* ---- take.c ------------------------------------------------------------------ */
+
+/* zcp_take() at `seq` of one feed, where that is not before its cursor; what
+ * lies between is passed over.  0: it is not there. */
+int sub_take_at(struct zcp_sub *sub, struct feed *f, uint64_t seq,
+    zcp_msg *msg);
 
 /* ---- merge.c ----------------------------------------------------------------- */
 

@@ -221,8 +221,9 @@ static int result(struct zcp_sub *sub, const struct feed *f, zcp_msg *msg,
 		return lost(sub, msg, msg->lost);
 	case TOOK_DAMAGE:
 		lost(sub, msg, 1);
-		return error_set(ZCP_E_DAMAGED, "%s published a message on %s "
-		    "that lies in no chunk: skipped", f->publisher, sub->topic);
+		return error_set(ZCP_E_DAMAGED, "%s (pid %u) published a "
+		    "message on %s that lies in no chunk: skipped",
+		    f->publisher, f->pid, sub->topic);
 	case TOOK_NO_HOLD:
 		return error_set(ZCP_E_HOLDS, "subscription to %s holds the "
 		    "%u chunks agreed on: release one first", sub->topic,
@@ -305,6 +306,17 @@ int zcp_take(zcp_sub *sub, zcp_msg *msg)
 			return result(sub, f, msg, took);
 	}
 	return take_slow(sub, msg);
+}
+
+int sub_take_at(struct zcp_sub *sub, struct feed *f, uint64_t seq,
+    zcp_msg *msg)
+{
+	if (stamp_says(slot_stamp(&f->ring->slot[seq & f->mask]), seq) !=
+	    SLOT_MESSAGE)
+		return 0;
+	if (seq != f->at)
+		advance(f, seq);
+	return result(sub, f, msg, take_from(f, msg));
 }
 
 int zcp_take_batch(zcp_sub *sub, zcp_msg *msgs, size_t count)

@@ -3,6 +3,7 @@
  * was copied was still there.  Writes nothing that a publisher reads.
  */
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -20,6 +21,9 @@ struct tapped {
 	uint64_t at;
 	bool founded;			/* the ring carries its serial */
 	bool first;			/* registered after the tap: from 0 */
+	char topic[TOPIC_NAME];
+	char name[NAME_SIZE];		/* its participant's */
+	uint32_t pid;
 };
 
 struct zcp_tap {
@@ -41,7 +45,9 @@ static bool concerns(const struct zcp_tap *tap, const struct port *p)
 	const struct domain *d = &tap->bus->d;
 
 	if (fact_load32(&p->state) == PORT_FREE ||
-	    p->kind != PORT_PUBLISHER || p->topic >= d->m->max_topics)
+	    p->kind != PORT_PUBLISHER || p->topic >= d->m->max_topics ||
+	    (p->flags & PORT_UNLISTED) ||
+	    p->participant >= d->m->max_participants)
 		return false;
 	if (tap->pattern)
 		return topic_matches(tap->topic, d->topics[p->topic].name);
@@ -79,6 +85,11 @@ static int add(struct zcp_tap *tap, uint32_t port)
 	if ((t.peer = peer_get(d, p->participant, p->incarnation)) == NULL)
 		return 0;		/* gone in the meantime */
 	t.ring = peer_ring(t.peer, p->offset, t.mask + 1);
+	snprintf(t.topic, sizeof(t.topic), "%.*s", TOPIC_NAME - 1,
+	    d->topics[p->topic].name);
+	snprintf(t.name, sizeof(t.name), "%.*s", NAME_SIZE - 1,
+	    d->participants[p->participant].name);
+	t.pid = d->participants[p->participant].pid;
 	fact_recheck();
 	if (t.ring == NULL || fact_load32(&p->serial) != t.serial)
 		peer_put(d, t.peer);
@@ -205,7 +216,8 @@ static int read_one(struct zcp_tap *tap, struct tapped *t, zcp_msg *msg)
 	    !tail_of(t, t->at, &tail) || tail > t->at)
 		return passed(tap, t, msg);
 	*msg = (zcp_msg){ .data = tap->copy, .size = m.length, .seq = t->at,
-	    .time = m.time, .kind = m.kind, .publisher = t->port, .hold = -1 };
+	    .time = m.time, .kind = m.kind, .publisher = t->port, .hold = -1,
+	    .link = (int32_t)(t - tap->ring) };
 	t->at++;
 	return 1;
 }
@@ -222,6 +234,18 @@ int zcp_tap_read(zcp_tap *tap, zcp_msg *msg)
 			return rc;
 	}
 	return 0;
+}
+
+void zcp_tap_source(const zcp_tap *tap, const zcp_msg *msg,
+    zcp_source *source)
+{
+	const struct tapped *t;
+
+	*source = (zcp_source){ tap->topic, "", 0 };
+	if ((uint32_t)msg->link >= tap->count)
+		return;
+	t = &tap->ring[msg->link];
+	*source = (zcp_source){ t->topic, t->name, t->pid };
 }
 
 /* ---- waiting -------------------------------------------------------------------- */

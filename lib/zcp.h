@@ -43,7 +43,8 @@ extern "C" {
 	X(INTR,    14, "interrupted by a signal")			\
 	X(ENDED,   15, "the port has been ended")			\
 	X(BUSY,    16, "in use")					\
-	X(TYPE,    17, "message of another type")
+	X(TYPE,    17, "message of another type")			\
+	X(HANDLE,  18, "handle is forged, stale or redeemed")
 #define ZCP_ERROR_NAME(name, value, text) ZCP_E_##name = (value),
 enum zcp_error { ZCP_OK = 0, ZCP_ERRORS(ZCP_ERROR_NAME) };
 #undef ZCP_ERROR_NAME
@@ -74,6 +75,10 @@ typedef struct zcp_options {
 				   a name cannot hold becomes _ */
 	int64_t timeout;	/* how long to look for a daemon; 0: 5 s */
 	const char *token;	/* of a domain that asks for one; NULL: $ZCP_TOKEN */
+	int autostart;		/* 1: where no daemon answers, start a private
+				   one as a child process (zcp-routed --private,
+				   $ZCP_ROUTED or as found in $PATH), now and
+				   whenever a port is opened */
 } zcp_options;
 
 /*
@@ -118,6 +123,8 @@ typedef struct zcp_pub_options {
 				   as half of a pool goes */
 	int lossy;		/* ZCP_LOSSY: never waits for a reader */
 	enum zcp_stamp stamp;
+	int unlisted;		/* 1: nobody subscribes to it; its messages are
+				   redeemed by their handles, zcp_handle() */
 	int64_t retain;		/* ns for which the history stays after the
 				   publisher's end, or death; less than 0: as
 				   long as the domain */
@@ -208,6 +215,15 @@ ZCP_API int zcp_pub_readers(zcp_pub *pub) ZCP_RESULT __attribute__((nonnull));
 ZCP_API int zcp_pub_wait_readers(zcp_pub *pub, int count, int64_t timeout)
     ZCP_RESULT __attribute__((nonnull));
 
+/*
+ * zcp_pub_drain - wait until reliable readers have taken all that was
+ * published; of an unlisted publisher, until it has been redeemed or passed
+ * over.  Without such readers (any more) that is at once.  Returns 1,
+ * -ZCP_E_TIMEOUT, -ZCP_E_INTR, -ZCP_E_ENDED.
+ */
+ZCP_API int zcp_pub_drain(zcp_pub *pub, int64_t timeout)
+    ZCP_RESULT __attribute__((nonnull));
+
 typedef struct zcp_pub_info {
 	uint64_t messages;	/* published so far */
 	uint64_t bytes;		/* of payload */
@@ -221,8 +237,9 @@ ZCP_API void zcp_pub_status(const zcp_pub *pub, zcp_pub_info *info)
 
 /*
  * zcp_pub_blocker - who keeps this publisher waiting: the reader that is
- * furthest behind.  Writes "NAME (pid PID), N messages behind" into text, or
- * nothing.  Returns 1, or 0 when no reader is behind (memory may be short for
+ * furthest behind.  Writes "NAME (pid PID), N messages behind" into text (of
+ * an unlisted publisher also "a first redeemer of its handles"), or nothing.
+ * Returns 1, or 0 when no reader is behind (memory may be short for
  * other topics' sake: it is shared by all).
  */
 ZCP_API int zcp_pub_blocker(zcp_pub *pub, char *text, size_t size)
@@ -238,6 +255,8 @@ typedef struct zcp_sub_options {
 				   many as are there */
 	int lossy;		/* ZCP_LOSSY: never makes a publisher wait */
 	int from_end;		/* 1: do not ask for the history offered */
+	uint32_t last;		/* of each publisher's history ask for so many
+				   messages at most; 0: all that is offered */
 	int64_t merge;		/* ns; more than 0: messages of several
 				   publishers in the order of their stamps,
 				   waiting so long for one that is silent */
@@ -323,6 +342,64 @@ ZCP_API int zcp_wait(zcp_sub *sub, int64_t timeout)
  */
 ZCP_API int zcp_sub_fd(zcp_sub *sub) ZCP_RESULT __attribute__((nonnull));
 
+/* Where a message came from. */
+typedef struct zcp_source {
+	const char *topic;	/* service/instance/event */
+	const char *name;	/* the publisher's participant */
+	uint32_t pid;		/* its process; 0: not to be seen from here */
+} zcp_source;
+
+/*
+ * zcp_sub_source - the source of a message that was taken from `sub`.  Its
+ * texts are the library's, valid until the next zcp_take().  The
+ * subscription's thread.
+ */
+ZCP_API void zcp_sub_source(const zcp_sub *sub, const zcp_msg *msg,
+    zcp_source *source) __attribute__((nonnull));
+
+/* ---- handles ------------------------------------------------------------- */
+
+/*
+ * A handle is one line of text that names one message of an unlisted
+ * publisher.  Who gets it redeems it: takes the message in place, as any
+ * subscriber would.  Nothing is given up before a first redeemer has come;
+ * it then keeps the publisher waiting like a reliable subscriber, and so do
+ * others that come, each for itself, from where they came.
+ */
+enum { ZCP_HANDLE_SIZE = 160 };
+
+/*
+ * zcp_handle - the handle of message `seq` (zcp_pub_status() tells how many
+ * were published, the first being 0).  Returns 0; -ZCP_E_ARG (the publisher is
+ * not unlisted, seq was not published, size is less than ZCP_HANDLE_SIZE).
+ */
+ZCP_API int zcp_handle(const zcp_pub *pub, uint64_t seq, char *text,
+    size_t size) ZCP_RESULT __attribute__((nonnull));
+
+/*
+ * zcp_redeemer - a subscription to the one publisher that a handle names.
+ * The handle is not redeemed by it.  options: holds counts, the rest does
+ * not; may be NULL.  Returns 0 and a subscription that the caller ends with
+ * zcp_unsubscribe(); -ZCP_E_HANDLE, else errors as zcp_subscribe().
+ */
+ZCP_API int zcp_redeemer(zcp *bus, const char *handle,
+    const zcp_sub_options *options, zcp_sub **sub)
+    ZCP_RESULT __attribute__((nonnull(1, 2, 4)));
+
+/* zcp_redeems - is the handle one of that redeemer's publisher?  1 or 0. */
+ZCP_API int zcp_redeems(const zcp_sub *sub, const char *handle)
+    __attribute__((nonnull));
+
+/*
+ * zcp_redeem - take the message that a handle names, as zcp_take() does.
+ * Handles are redeemed in the order of their messages: those passed over are
+ * given up.  Returns 1, and the message is to be released; -ZCP_E_HANDLE
+ * (forged, another publisher's, redeemed or passed over, or overwritten
+ * before this redeemer came), -ZCP_E_HOLDS, -ZCP_E_DAMAGED.
+ */
+ZCP_API int zcp_redeem(zcp_sub *sub, const char *handle, zcp_msg *msg)
+    ZCP_RESULT __attribute__((nonnull));
+
 /* ---- waiting for several ------------------------------------------------- */
 
 /* Subscriptions of one bus that one thread waits for together. */
@@ -394,6 +471,10 @@ ZCP_API void zcp_tap_close(zcp_tap **tap) __attribute__((nonnull));
  */
 ZCP_API int zcp_tap_read(zcp_tap *tap, zcp_msg *msg)
     ZCP_RESULT __attribute__((nonnull));
+
+/* zcp_tap_source - as zcp_sub_source(), until the next zcp_tap_read(). */
+ZCP_API void zcp_tap_source(const zcp_tap *tap, const zcp_msg *msg,
+    zcp_source *source) __attribute__((nonnull));
 
 /* zcp_tap_wait - as zcp_wait(). */
 ZCP_API int zcp_tap_wait(zcp_tap *tap, int64_t timeout)

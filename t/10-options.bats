@@ -52,10 +52,21 @@ load helper
         "zcp-pub t -F nonsense" "zcp-pub t -F raw:0" "zcp-pub t -F raw:x"
         "zcp-pub t -n -5" "zcp-pub t -n -1" "zcp-sub t -c -1" "zcp-sub -F raw:3 t"
         "zcp-sub --tap --reliable t" "zcp-pub t -w many" "zcp-pub t -W 1s"
-        "zcp-pub t -w 1 -W soon" "zcp-pub t -0 -F raw" "zcp-pub t -m x file"
+        "zcp-pub t -w 1 -W soon" "zcp-pub t -0 -F raw" "zcp-pub t -D x -0"
+        "zcp-pub t -D \\q" "zcp-pub t -r fast" "zcp-pub t -r 0" "zcp-pub t --repeat=x"
+        "zcp-pub t --interval soon" "zcp-pub t --timed" "zcp-pub -F frame --timed=0"
+        "zcp-pub -F frame --timed -r 5" "zcp-pub t --type 65536" "zcp-pub -F frame -T"
+        "zcp-pub -F frame -m x" "zcp-pub -F frame --type 3" "zcp-pub t -T --handles"
+        "zcp-pub t --handles --drop" "zcp-pub t --handles -w 1" "zcp-pub t --color=red"
         "zcp-sub t -F nonsense" "zcp-sub t -c -5" "zcp-sub t -W soon"
         "zcp-sub t -0 -F raw" "zcp-sub t --drop --reliable"
-        "zcp-sub --tap a b" "zcp-sub --tap -e a"
+        "zcp-sub --tap a b" "zcp-sub --tap -e a" "zcp-sub --tap -o end a"
+        "zcp-sub t -f x -J" "zcp-sub t -x -0" "zcp-sub t -F file" "zcp-sub t -f %z"
+        "zcp-sub t -f \\q" "zcp-sub t -P 2" "zcp-sub t --exec true -P 0"
+        "zcp-sub t -I soon" "zcp-sub t -o middle" "zcp-sub t -o 5" "zcp-sub t --order size"
+        "zcp-sub t --sample 0" "zcp-sub t --rate-limit x" "zcp-sub t --truncate x"
+        "zcp-sub --handles t" "zcp-sub --handles -e"
+        "zcp-routed --private=0" "zcp-routed --private=x"
         "zcp-routed --pool 12" "zcp-routed --pool 0:5" "zcp-routed --pool 1K:x"
         "zcp-routed --pool 1K:5 --pool 1K:6" "zcp-routed --fences none"
         "zcp-routed --heartbeat 1ms" "zcp-routed --on-stall cry"
@@ -104,9 +115,9 @@ load helper
     assert_equal "$status" 1
 }
 
-@test "without a daemon clients end with 69 and say how to start one" {
+@test "without a daemon, and none to be started, clients end with 69 and say how to start one" {
     # shellcheck disable=SC2034
-    for command in "zcp-pub t -m x" "zcp-sub t"; do
+    for command in "zcp-pub t -m x --no-autostart" "zcp-sub t --no-autostart"; do
         # shellcheck disable=SC2086
         run $command
         assert_equal "$status" 69

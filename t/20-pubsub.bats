@@ -3,12 +3,6 @@
 load helper
 
 # A reader of topic t that writes to $WORK/out, there before its publisher.
-reader() {
-    spawn zcp-sub "$@" >"$WORK/out" 2>"$WORK/err"
-    reader=$!
-    eventually status_has "subscribers=1"
-}
-
 @test "lines arrive as they were sent" {
     start_routed
     reader -e t

@@ -162,7 +162,7 @@ refuses() {
     local pid
     pid=$(routed_pid)
     kill -STOP "$pid"
-    spawn zcp-pub t -m x 2>"$WORK/err"
+    spawn zcp-pub --no-autostart t -m x 2>"$WORK/err"
     local publisher=$!
     # Its request is in the queue when the daemon dies.
     eventually eval 'ss -xnp 2>/dev/null | grep -q "pid=$publisher" || true'

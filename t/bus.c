@@ -207,7 +207,7 @@ void eventually(bool (*condition)(void *), void *arg, const char *what)
 static void status(char *reply, size_t size)
 {
 	must(control_call(bus_domain, "STATUS", reply, size,
-	    deadline_after(PATIENCE), NULL));
+	    deadline_after(PATIENCE)));
 }
 
 static uint64_t number_in(const char *line, const char *key)

@@ -10,6 +10,9 @@ setup() {
     PATH="${ZCP_BIN:-$PWD/bin}:$PATH"
     WORK=$ZCP_RUNTIME_DIR/work
     mkdir "$WORK"
+    # Nobody's own defaults.
+    export XDG_CONFIG_HOME=$WORK/config
+    unset ZCP_ROUTED NO_COLOR
     started=()
 }
 
@@ -65,6 +68,15 @@ start_routed() {
 
 routed_pid() {
     zcp-routed --status 2>/dev/null 3>&- | sed -n 's/^domain=.* pid=\([0-9]*\) .*/\1/p'
+}
+
+# The only subscriber, in the background: $reader; what it says is in
+# $WORK/out and $WORK/err.
+reader() {
+    spawn zcp-sub "$@" >"$WORK/out" 2>"$WORK/err"
+    # shellcheck disable=SC2034
+    reader=$!
+    eventually status_has "subscribers=1"
 }
 
 # eventually COMMAND...: true within ten seconds

@@ -535,13 +535,13 @@ START_TEST(a_request_that_is_repeated_is_answered_as_before)
 
 	start();
 	must(control_call(bus_domain, request, first, sizeof(first),
-	    deadline_after(PATIENCE), NULL));
+	    deadline_after(PATIENCE)));
 	must(control_call(bus_domain, request, second, sizeof(second),
-	    deadline_after(PATIENCE), NULL));
+	    deadline_after(PATIENCE)));
 	ck_assert_str_eq(first, second);
 	ck_assert_uint_eq(status_number("participants"), 1);
 	must(control_call(bus_domain, "UNREGISTER", first, sizeof(first),
-	    deadline_after(PATIENCE), NULL));
+	    deadline_after(PATIENCE)));
 	bus_stop();
 }
 END_TEST

@@ -65,11 +65,12 @@ static void dump_port(struct routed *r, struct text *t, uint32_t i)
 		return;
 	text_add(t, "port=%u kind=%s topic=%u participant=%u serial=%u "
 	    "state=%u flags=%u slots=%u history=%u depth=%u offset=%" PRIu64
-	    " registration=%" PRIu64 " links=%u", i,
+	    " registration=%" PRIu64 " redeems=%u gated=%u links=%u", i,
 	    p->kind == PORT_PUBLISHER ? "publisher" : "subscriber", p->topic,
 	    p->participant, fact_load32(&p->serial), fact_load32(&p->state),
 	    p->flags, p->slots, p->history, p->depth, p->offset,
-	    p->registration, extent_count(e));
+	    p->registration, p->redeems, fact_load32(&p->gated),
+	    extent_count(e));
 	dump_ring(r, t, p);
 	text_add(t, "\n");
 }

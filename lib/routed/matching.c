@@ -158,10 +158,16 @@ static void tell(struct routed *r, uint32_t publisher)
 }
 
 /* Whose topics match: do they meet?  A publisher that ended does while its
- * history is kept. */
+ * history is kept; an unlisted one none but those who redeem its handles. */
 static bool meet(const struct routed *r, uint32_t publisher,
     uint32_t subscriber)
 {
+	const struct port *p = port_of(r, publisher);
+	uint32_t redeems = port_of(r, subscriber)->redeems;
+
+	if (redeems != (p->flags & PORT_UNLISTED ?
+	    fact_load32(&p->serial) : 0))
+		return false;
 	return is(r, subscriber, PORT_SUBSCRIBER, PORT_OPEN) &&
 	    (is(r, publisher, PORT_PUBLISHER, PORT_OPEN) ||
 	    retained(r, publisher));
@@ -230,6 +236,9 @@ static int enough_cursors(struct routed *r, uint32_t subscriber)
 	uint32_t n = 0;
 
 	meet_all(r, subscriber, count_one, &n);
+	if (n == 0 && port_of(r, subscriber)->redeems != 0)
+		return error_set(ZCP_E_REFUSED, "the publisher that gave the "
+		    "handle has gone");
 	return n <= port_of(r, subscriber)->slots ? 0 :
 	    error_set(ZCP_E_REFUSED, "%u publishers are there, those that "
 	    "ended and left their history included, and the subscription "
@@ -262,16 +271,30 @@ int match_port(struct routed *r, uint32_t port)
 	return 0;
 }
 
+/* A first redeemer that joined goes: its publisher is like any other now. */
+static void open_gate(struct routed *r, uint32_t publisher,
+    uint32_t subscriber, uint64_t link)
+{
+	const struct cursor *c = port_cursor(r, subscriber, link_cursor(link));
+	struct port *p = port_of(r, publisher);
+
+	if (c != NULL && word_serial(cursor_load(c)) ==
+	    fact_load32(&p->serial))
+		fact_publish32(&p->gated, 0);
+}
+
 void unmatch_port(struct routed *r, uint32_t port)
 {
 	struct port *p = port_of(r, port);
 	uint64_t e;
 
 	while (extent_count(e = fact_load(&p->links)) > 0) {
-		uint32_t other = link_port(fact_load(
-		    &r->d.links[extent_first(e)]));
+		uint64_t link = fact_load(&r->d.links[extent_first(e)]);
+		uint32_t other = link_port(link);
 
 		if (other < r->d.m->max_ports) {
+			if (p->redeems != 0)
+				open_gate(r, other, port, link);
 			link_remove(r, other, port);
 			/* A publisher may have waited for this reader. */
 			if (p->kind == PORT_SUBSCRIBER)

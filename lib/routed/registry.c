@@ -319,6 +319,8 @@ int port_add(struct routed *r, const struct registration *want)
 	p->slots = want->slots;
 	p->history = want->history;
 	p->depth = want->depth;
+	p->redeems = want->redeems;
+	fact_publish32(&p->gated, (want->flags & PORT_UNLISTED) != 0);
 	p->offset = want->offset;
 	p->registration = fact_load(&r->d.m->registrations) + 1;
 	fact_publish(&p->links, 0);

@@ -33,6 +33,10 @@ struct settings {
 	mode_t mode;
 	uint32_t max_requests;		/* a second, of one process */
 	const char *token;		/* clients must show it; NULL: none */
+	bool private;			/* for clients that found none: another
+					   daemon will do as well */
+	uint64_t idle;			/* ends so long (ns) after the last
+					   participant; 0: never */
 };
 
 struct settings settings_default(void);
@@ -76,7 +80,9 @@ struct routed {
 	struct event *socket, *tick, *drain;
 	int fd, lock;
 	char path[sizeof(((struct sockaddr_un *)0)->sun_path)];
+	char aside[sizeof(((struct sockaddr_un *)0)->sun_path)];	/* see retire() */
 	uint64_t started, last_tick, last_sweep;
+	uint64_t idle_since;		/* nobody is registered; 0: somebody is */
 	uint64_t drain_every;		/* ns; 0 nothing drains */
 	bool sweep_wanted;		/* a pool runs low */
 	uint64_t sweep_size;		/* of a loan that waits; 0: none */
@@ -120,6 +126,7 @@ struct registration {
 	bool pattern;
 	enum port_kind kind;
 	uint32_t participant, slots, history, depth, flags;
+	uint32_t redeems;		/* a publisher's serial, or 0 */
 	uint64_t offset, nonce, retain;
 };
 
@@ -260,7 +267,10 @@ void dump_text(struct routed *r, uint64_t from, struct text *t);
 
 /* ---- server.c ------------------------------------------------------------ */
 
-/* Runs until SIGTERM or SIGINT; `ready` is called once clients are served. */
+/*
+ * Runs until SIGTERM, SIGINT or the settings' idle time; `ready` is called
+ * once clients are served.  1: a private one found that another serves.
+ */
 int routed_run(struct routed *r, const struct settings *s,
     void (*ready)(const struct routed *));
 

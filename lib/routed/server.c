@@ -54,7 +54,18 @@ int routed_pid(const char *domain, pid_t *pid)
 	return rc;
 }
 
-/* A daemon that is on its way out gives the lock back within a second. */
+static bool another_serves(const char *domain)
+{
+	char reply[64];
+
+	return control_call(domain, "PING", reply, sizeof(reply),
+	    deadline_after(10 * NS_PER_MS)) > 0;
+}
+
+/*
+ * A daemon that is on its way out gives the lock back within a second; one
+ * that serves is as good as a private one of ours (1).
+ */
 static int lock_take(struct routed *r)
 {
 	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
@@ -67,6 +78,8 @@ static int lock_take(struct routed *r)
 		if (errno != EAGAIN && errno != EACCES && errno != EINTR)
 			return error_sys("cannot lock domain %s",
 			    r->settings.domain);
+		if (r->settings.private && another_serves(r->settings.domain))
+			return 1;
 		if (clock_ns() >= deadline) {
 			struct flock held = lock;
 
@@ -257,12 +270,14 @@ static int socket_open(struct routed *r)
 	int on = 1, rc;
 	mode_t mask;
 
-	if ((rc = control_path(r->path, r->settings.domain, "sock", 1)) < 0)
+	if ((rc = control_path(r->path, r->settings.domain, "sock", 1)) < 0 ||
+	    (rc = control_path(r->aside, r->settings.domain, "gone", 1)) < 0)
 		return rc;
 	r->fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (r->fd < 0)
 		return error_sys("cannot make a socket");
 	strcpy(at.sun_path, r->path);
+	unlink(r->aside);		/* of one that was killed as it retired */
 	unlink(r->path);
 	mask = umask(0777 & ~r->settings.mode);
 	if (setsockopt(r->fd, SOL_SOCKET, SO_PASSCRED, &on, sizeof(on)) < 0 ||
@@ -358,11 +373,41 @@ static void on_request(evutil_socket_t fd, short what, void *arg)
 
 /* ---- the loop ----------------------------------------------------------------------------- */
 
+/*
+ * Nobody has been registered for long enough: off the socket, and the queue
+ * drained; who was in it is served on.
+ */
+static bool retire(struct routed *r)
+{
+	if (somebody_lives(r)) {
+		r->idle_since = 0;
+		return false;
+	}
+	if (r->idle_since == 0)
+		r->idle_since = clock_ns();
+	if (clock_ns() - r->idle_since < r->settings.idle)
+		return false;
+	if (rename(r->path, r->aside) < 0)
+		return true;
+	while (serve_one(r))
+		;
+	if (somebody_lives(r))
+		return rename(r->aside, r->path) < 0;
+	unlink(r->aside);
+	return true;
+}
+
 static void on_tick(evutil_socket_t fd, short what, void *arg)
 {
+	struct routed *r = arg;
+
 	(void)fd;
 	(void)what;
-	heartbeats(arg);
+	heartbeats(r);
+	if (r->settings.idle > 0 && retire(r)) {
+		log_info("ends, nobody is registered");
+		event_base_loopbreak(r->base);
+	}
 }
 
 static void on_drain(evutil_socket_t fd, short what, void *arg)
@@ -505,9 +550,7 @@ int routed_run(struct routed *r, const struct settings *s,
 	*r = (struct routed){ .settings = *s, .fd = -1, .lock = -1,
 	    .started = clock_ns(), .last_tick = clock_ns() };
 	more_descriptors();
-	if ((rc = lock_take(r)) < 0)
-		goto out;
-	if ((rc = guard_install()) < 0)
+	if ((rc = lock_take(r)) != 0 || (rc = guard_install()) < 0)
 		goto out;
 	if ((r->base = event_base_new()) == NULL ||
 	    (r->drain = event_new(r->base, -1, 0, on_drain, r)) == NULL) {

@@ -318,14 +318,17 @@ static int read_reliable(const struct request *q, struct registration *want)
 static int do_publisher(struct routed *r, struct request *q)
 {
 	struct registration want = { .kind = PORT_PUBLISHER };
+	uint32_t unlisted;
 	int rc;
 
 	if ((rc = read_topic(q, &want)) < 0 ||
 	    (rc = read_reliable(q, &want)) < 0 ||
 	    (rc = number32(q, "slots", MAX_RING, 1024, &want.slots)) < 0 ||
 	    (rc = number32(q, "history", MAX_RING, 0, &want.history)) < 0 ||
-	    (rc = number(q, "retain", 10, UINT64_MAX, 0, &want.retain)) < 0)
+	    (rc = number(q, "retain", 10, UINT64_MAX, 0, &want.retain)) < 0 ||
+	    (rc = number32(q, "unlisted", 1, 0, &unlisted)) < 0)
 		return rc;
+	want.flags |= unlisted ? PORT_UNLISTED : 0;
 	if (want.pattern)
 		return error_set(ZCP_E_ARG, "a pattern cannot be published on");
 	if (want.history > want.slots / 2)
@@ -345,7 +348,8 @@ static int do_subscriber(struct routed *r, struct request *q)
 	    (rc = number32(q, "cursors", 1u << LINK_CURSOR_BITS, 16,
 	    &want.slots)) < 0 ||
 	    (rc = number32(q, "holds", MAX_HOLDS, 64, &want.history)) < 0 ||
-	    (rc = number32(q, "depth", MAX_RING, 0, &want.depth)) < 0)
+	    (rc = number32(q, "depth", MAX_RING, 0, &want.depth)) < 0 ||
+	    (rc = number32(q, "redeems", SERIAL_MASK, 0, &want.redeems)) < 0)
 		return rc;
 	return add_port(r, q, &want);
 }

@@ -1,0 +1,169 @@
+#include "sender.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cli.h"
+#include "progress.h"
+#include "units.h"
+
+#define REDEEM_LOOK (SECOND / 10)
+#define REDEEM_GRACE SECOND
+
+struct sending sending;
+
+uint64_t sending_left(void)
+{
+	uint64_t done = sending.sent + sending.dropped;
+
+	return sending.limit > done ? sending.limit - done : 0;
+}
+
+/* ---- waiting ------------------------------------------------------------------- */
+
+/* A call waits so long before it says for whom. */
+static int64_t patience(void)
+{
+	return sending.drop ? 0 : progress_shown() ? SECOND / 2 : SECOND;
+}
+
+/* Nobody is left to whom handles could be given. */
+static bool unread_output(void)
+{
+	struct pollfd p = { .fd = STDOUT_FILENO, .events = 0 };
+
+	return poll(&p, 1, 0) > 0 && (p.revents & (POLLERR | POLLNVAL));
+}
+
+/* Is the call to be made again? */
+static bool again(zcp_pub *pub, int rc)
+{
+	char who[160] = "memory, which all topics share";
+
+	if (rc == -ZCP_E_INTR)
+		return true;
+	if (rc != -ZCP_E_TIMEOUT || sending.drop)
+		return false;
+	/* As the next line would find. */
+	if (sending.handles && unread_output())
+		raise(SIGPIPE);
+	if (!zcp_pub_blocker(pub, who, sizeof(who)) && cli.verbose)
+		cli_note("waits for %s: %s", who, zcp_errmsg());
+	else if (cli.verbose)
+		cli_note("waits for %s", who);
+	progress_waits(who);
+	progress_tick();
+	return true;
+}
+
+bool send_dropped(int rc, size_t count)
+{
+	if (!sending.drop || (rc != -ZCP_E_NOMEM && rc != -ZCP_E_TIMEOUT))
+		return false;
+	sending.dropped += count;
+	return true;
+}
+
+/* ---- sending --------------------------------------------------------------------- */
+
+/* Handles of the last `count` messages, a line each. */
+static int print_handles(zcp_pub *pub, size_t count)
+{
+	char handle[ZCP_HANDLE_SIZE];
+	zcp_pub_info info;
+	int rc = 0;
+
+	zcp_pub_status(pub, &info);
+	for (uint64_t seq = info.messages - count; seq < info.messages; seq++) {
+		if ((rc = zcp_handle(pub, seq, handle, sizeof(handle))) < 0)
+			return rc;
+		puts(handle);
+	}
+	/* An error shows at the end. */
+	fflush(stdout);
+	return 0;
+}
+
+static int was_sent(zcp_pub *pub, size_t count)
+{
+	sending.sent += count;
+	progress_waits(NULL);
+	return sending.handles ? print_handles(pub, count) : 0;
+}
+
+int send_copy(zcp_pub *pub, const void *data, size_t size, uint32_t kind)
+{
+	int rc;
+
+	do
+		rc = zcp_send(pub, data, size, kind, patience());
+	while (rc < 0 && again(pub, rc));
+	if (rc == 1)
+		return was_sent(pub, 1);
+	return send_dropped(rc, 1) ? 0 : rc;
+}
+
+int send_parts(zcp_pub *pub, zcp_chunk *chunk, const zcp_part *parts,
+    size_t count)
+{
+	size_t done = 0;
+	int rc = 0;
+
+	chunk->kind = sending.kind;
+	while (done < count) {
+		rc = zcp_publish_parts(pub, chunk, parts + done, count - done,
+		    patience());
+		if (rc > 0) {
+			done += (size_t)rc;
+			if ((rc = was_sent(pub, (size_t)rc)) < 0)
+				break;
+		} else if (send_dropped(rc, count - done)) {
+			rc = 0;
+			break;
+		} else if (!again(pub, rc))
+			break;
+	}
+	zcp_discard(pub, chunk);
+	return rc < 0 ? rc : 0;
+}
+
+int send_loan(zcp_pub *pub, size_t size, zcp_chunk *chunk)
+{
+	int rc;
+
+	/* Even who drops waits for something to read into. */
+	do
+		rc = zcp_loan(pub, size, chunk, SECOND);
+	while (rc < 0 && (again(pub, rc) || (rc == -ZCP_E_TIMEOUT &&
+	    sending.drop)));
+	return rc;
+}
+
+/* What lies between, sort(1) for one, may wait for the end before it passes
+ * anything on. */
+static void end_output(void)
+{
+	int null = open("/dev/null", O_WRONLY | O_CLOEXEC);
+
+	if (null < 0)
+		return;
+	dup2(null, STDOUT_FILENO);
+	close(null);
+}
+
+int send_until_redeemed(zcp_pub *pub)
+{
+	int64_t grace = now_ns() + REDEEM_GRACE;
+	int rc;
+
+	while ((rc = zcp_pub_drain(pub, REDEEM_LOOK)) == -ZCP_E_TIMEOUT &&
+	    !unread_output() && !cli_signal())
+		if (now_ns() > grace)
+			end_output();
+	return rc == -ZCP_E_TIMEOUT || rc == -ZCP_E_INTR || rc > 0 ? CLI_OK :
+	    cli_failed(rc);
+}

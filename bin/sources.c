@@ -1,0 +1,293 @@
+#include "sources.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli.h"
+#include "units.h"
+
+/* ---- opening --------------------------------------------------------------------- */
+
+static struct source *add(struct sources *s, const char *topic)
+{
+	struct source *bigger = realloc(s->source, (s->count + 1) *
+	    sizeof(*bigger));
+
+	if (bigger == NULL) {
+		cli_error("out of memory");
+		return NULL;
+	}
+	s->source = bigger;
+	memset(&s->source[s->count], 0, sizeof(*bigger));
+	s->source[s->count].topic = topic;
+	return &s->source[s->count++];
+}
+
+int sources_subscribe(struct sources *s, const char *topic,
+    const zcp_sub_options *options)
+{
+	struct source *source;
+	int rc = 0;
+
+	if (s->set == NULL && (rc = zcp_waitset_open(s->bus, &s->set)) < 0)
+		return cli_failed(rc);
+	if ((source = add(s, topic)) == NULL)
+		return CLI_ERROR;
+	if ((rc = zcp_subscribe(s->bus, topic, options, &source->sub)) < 0 ||
+	    (rc = zcp_waitset_add(s->set, source->sub)) < 0)
+		return cli_failed(rc);
+	return CLI_OK;
+}
+
+int sources_tap(struct sources *s, const char *topic)
+{
+	int rc = zcp_tap_open(s->bus, topic, &s->tap);
+
+	if (rc < 0)
+		return cli_failed(rc);
+	return add(s, topic) == NULL ? CLI_ERROR : CLI_OK;
+}
+
+int sources_handles(struct sources *s)
+{
+	s->handles = true;
+	return input_open(&s->in, "-");
+}
+
+void sources_close(struct sources *s)
+{
+	for (size_t k = 0; k < s->count; k++)
+		zcp_unsubscribe(&s->source[k].sub);
+	free(s->source);
+	zcp_waitset_close(&s->set);
+	zcp_tap_close(&s->tap);
+	s->source = NULL;
+	s->count = 0;
+}
+
+/* ---- taking ------------------------------------------------------------------------ */
+
+/* A result of the library's, as sources_take() gives it. */
+static int taken(struct sources *s, size_t k, const zcp_msg *msg, int rc)
+{
+	if (rc == -ZCP_E_HOLDS)
+		return HOLDS_FULL;
+	if (rc == -ZCP_E_LAPPED || rc == -ZCP_E_DAMAGED) {
+		s->source[k].lost += msg->lost;
+		if (rc == -ZCP_E_DAMAGED)
+			cli_error("%s", zcp_errmsg());
+		return SOME_LOST;
+	}
+	if (rc == 1)
+		s->last = k;
+	return rc < 0 ? -cli_failed(rc) : rc;
+}
+
+/* One after the other. */
+static int take_by_turns(struct sources *s, zcp_msg *msg, zcp_sub **sub)
+{
+	for (size_t k = 0; k < s->count; k++) {
+		int rc;
+
+		s->next = s->next + 1 < s->count ? s->next + 1 : 0;
+		*sub = s->source[s->next].sub;
+		if ((rc = zcp_take(*sub, msg)) != 0)
+			return taken(s, s->next, msg, rc);
+	}
+	return NOTHING;
+}
+
+/* A small message lies in its struct. */
+static void move(zcp_msg *to, const zcp_msg *from)
+{
+	*to = *from;
+	if (from->data == from->small)
+		to->data = to->small;
+}
+
+/* The earliest of what each source has next, unless one that has nothing may
+ * still bring an earlier one. */
+static int take_in_order(struct sources *s, zcp_msg *msg, zcp_sub **sub)
+{
+	struct source *first = NULL;
+	bool all = true;
+	int rc;
+
+	for (size_t k = 0; k < s->count; k++) {
+		struct source *o = &s->source[k];
+
+		if (!o->has && (rc = zcp_take(o->sub, &o->ahead)) != 0 &&
+		    (rc = taken(s, k, &o->ahead, rc)) != TAKEN)
+			return rc;
+		else if (!o->has)
+			o->has = rc == TAKEN;
+		if (!o->has)
+			all = false;
+		else if (first == NULL || o->ahead.time < first->ahead.time)
+			first = o;
+	}
+	if (first == NULL || (!all && first->ahead.time != 0 &&
+	    now_ns() - (int64_t)first->ahead.time < s->order))
+		return NOTHING;
+	s->last = (size_t)(first - s->source);
+	*sub = first->sub;
+	move(msg, &first->ahead);
+	first->has = false;
+	return TAKEN;
+}
+
+/* ---- handles ------------------------------------------------------------------------- */
+
+/* The next line of standard input, without its end; NULL: *rc says why. */
+static char *next_handle(struct sources *s, int *rc)
+{
+	char *end;
+	ssize_t n;
+
+	for (;;) {
+		char *line = s->line + s->start;
+
+		if ((end = memchr(line, '\n', s->fill - s->start)) != NULL) {
+			*end = '\0';
+			s->start = (size_t)(end + 1 - s->line);
+			return line;
+		}
+		*rc = s->ended ? NO_MORE : NOTHING;
+		if (s->ended || input_empty(&s->in))
+			return NULL;
+		memmove(s->line, line, s->fill - s->start);
+		s->fill -= s->start;
+		s->start = 0;
+		if (s->fill == sizeof(s->line) - 1) {
+			cli_error("standard input: a line of more than %zu "
+			    "bytes is no handle", s->fill);
+			*rc = -CLI_ERROR;
+			return NULL;
+		}
+		if ((n = input_read(&s->in, s->line + s->fill,
+		    sizeof(s->line) - 1 - s->fill)) < 0) {
+			*rc = -CLI_ERROR;
+			return NULL;
+		}
+		s->fill += (size_t)n;
+		if (n > 0)
+			continue;
+		s->ended = true;
+		/* The last line needs no newline. */
+		if (s->fill > 0 && !cli_signal())
+			s->line[s->fill++] = '\n';
+	}
+}
+
+/* The redeemer for its publisher. */
+static int redeemer_of(struct sources *s, const char *handle, size_t *k)
+{
+	struct source *source;
+	int rc;
+
+	for (*k = 0; *k < s->count; ++*k)
+		if (zcp_redeems(s->source[*k].sub, handle))
+			return 0;
+	if ((source = add(s, "handles")) == NULL)
+		return -ZCP_E_SYS;
+	if ((rc = zcp_redeemer(s->bus, handle, NULL, &source->sub)) < 0)
+		s->count--;
+	return rc;
+}
+
+/* A handle that is no good is told of, and counted; the next may be. */
+static int take_by_handle(struct sources *s, zcp_msg *msg, zcp_sub **sub)
+{
+	const char *handle;
+	int rc;
+	size_t k;
+
+	while ((handle = next_handle(s, &rc)) != NULL) {
+		if ((rc = redeemer_of(s, handle, &k)) == 0) {
+			*sub = s->source[k].sub;
+			rc = zcp_redeem(*sub, handle, msg);
+			if (rc == -ZCP_E_HOLDS) {
+				/* Once more, after a release. */
+				s->start = (size_t)(handle - s->line);
+				s->line[s->start + strlen(handle)] = '\n';
+			}
+			if (rc != -ZCP_E_HANDLE)
+				return taken(s, k, msg, rc);
+		}
+		if (rc != -ZCP_E_HANDLE)
+			return -cli_failed(rc);
+		cli_error("%s", zcp_errmsg());
+		s->refused++;
+	}
+	return rc;
+}
+
+int sources_take(struct sources *s, zcp_msg *msg, zcp_sub **sub)
+{
+	int rc;
+
+	*sub = NULL;
+	if (s->handles)
+		return take_by_handle(s, msg, sub);
+	if (s->tap != NULL)
+		return (rc = zcp_tap_read(s->tap, msg)) == 0 ? NOTHING :
+		    taken(s, 0, msg, rc);
+	return s->order > 0 && s->count > 1 ? take_in_order(s, msg, sub) :
+	    take_by_turns(s, msg, sub);
+}
+
+void sources_origin(const struct sources *s, const zcp_msg *msg,
+    zcp_source *origin)
+{
+	if (s->tap != NULL)
+		zcp_tap_source(s->tap, msg, origin);
+	else
+		zcp_sub_source(s->source[s->last].sub, msg, origin);
+}
+
+/* ---- waiting --------------------------------------------------------------------------- */
+
+static bool something_ahead(const struct sources *s)
+{
+	for (size_t k = 0; k < s->count; k++)
+		if (s->source[k].has)
+			return true;
+	return false;
+}
+
+int sources_wait(struct sources *s, int64_t most)
+{
+	zcp_sub *ready;
+	int rc;
+
+	if (s->handles) {
+		input_wait_for(&s->in, most);
+		return CLI_OK;
+	}
+	/* What waits for an earlier one waits no longer than it must. */
+	if (something_ahead(s) && most > s->order / 4)
+		most = s->order / 4;
+	rc = s->tap != NULL ? zcp_tap_wait(s->tap, most) :
+	    zcp_waitset_wait(s->set, &ready, 1, most);
+	return rc < 0 && rc != -ZCP_E_INTR ? cli_failed(rc) : CLI_OK;
+}
+
+int sources_ended(struct sources *s, char died[64])
+{
+	zcp_sub_info info;
+	uint32_t seen = 0, here = 0;
+	int rc;
+
+	died[0] = '\0';
+	if (something_ahead(s))
+		return 0;
+	for (size_t k = 0; k < s->count; k++) {
+		if ((rc = zcp_sub_status(s->source[k].sub, &info)) < 0)
+			return -cli_failed(rc);
+		seen += info.seen;
+		here += info.publishers;
+		if (info.died > 0)
+			memcpy(died, info.died_name, 64);
+	}
+	return seen > 0 && here == 0;
+}
