@@ -162,12 +162,12 @@ void envelope_render(struct output *o, const zcp_msg *msg,
 	    ",\"size\":%zu,", source->topic, msg->seq,
 	    msg->time ? time : "null", msg->time ? delay : "null",
 	    source->name, source->pid, msg->kind, msg->size);
-	if (utf8_valid(msg->data, size)) {
+	if (text_is_utf8(msg->data, size)) {
 		put_text(o, "\"payload\":");
-		json_string(emit, o, msg->data, size);
+		text_json(emit, o, msg->data, size);
 	} else {
 		put_text(o, "\"base64\":");
-		json_base64(emit, o, msg->data, size);
+		text_base64(emit, o, msg->data, size);
 	}
 	put_text(o, "}\n");
 }

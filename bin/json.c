@@ -27,7 +27,7 @@ static size_t utf8_character(const unsigned char *p, size_t left)
 	    0 : n;
 }
 
-bool utf8_valid(const char *data, size_t size)
+bool text_is_utf8(const char *data, size_t size)
 {
 	const unsigned char *p = (const unsigned char *)data;
 
@@ -53,7 +53,7 @@ static void escape(emit_bytes *emit, void *to, unsigned char c)
 	emit(to, text, (size_t)n);
 }
 
-void json_string(emit_bytes *emit, void *to, const char *data, size_t size)
+void text_json(emit_bytes *emit, void *to, const char *data, size_t size)
 {
 	size_t from = 0;
 
@@ -69,7 +69,7 @@ void json_string(emit_bytes *emit, void *to, const char *data, size_t size)
 	emit(to, "\"", 1);
 }
 
-void json_base64(emit_bytes *emit, void *to, const void *data, size_t size)
+void text_base64(emit_bytes *emit, void *to, const void *data, size_t size)
 {
 	static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 	    "abcdefghijklmnopqrstuvwxyz0123456789+/";

@@ -9,12 +9,12 @@
 typedef void emit_bytes(void *to, const char *bytes, size_t size);
 
 /* Is it UTF-8 (RFC 3629), zero bytes included? */
-bool utf8_valid(const char *data, size_t size);
+bool text_is_utf8(const char *data, size_t size);
 
 /* A string of valid UTF-8, with its quotes. */
-void json_string(emit_bytes *emit, void *to, const char *data, size_t size);
+void text_json(emit_bytes *emit, void *to, const char *data, size_t size);
 
 /* Base64 (RFC 4648), as a string with its quotes. */
-void json_base64(emit_bytes *emit, void *to, const void *data, size_t size);
+void text_base64(emit_bytes *emit, void *to, const void *data, size_t size);
 
 #endif

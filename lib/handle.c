@@ -124,7 +124,7 @@ int zcp_redeemer(zcp *bus, const char *handle, const zcp_sub_options *options,
 		return gone(handle);
 	if (!(p->flags & PORT_UNLISTED))
 		return refused(handle, "forged: its publisher gives none");
-	rc = subscribe(bus, topic, false, h.serial, &o, sub);
+	rc = sub_start(bus, topic, false, h.serial, &o, sub);
 	if (rc == -ZCP_E_REFUSED && fact_load32(&p->serial) != h.serial)
 		return gone(handle);
 	return rc < 0 ? error_in(rc, "cannot redeem handle %s", handle) : 0;

@@ -148,7 +148,7 @@ static int sub_open(struct zcp_sub *sub, const zcp_sub_options *options,
 	return rc;
 }
 
-int subscribe(struct zcp *bus, const char *name, bool pattern,
+int sub_start(struct zcp *bus, const char *name, bool pattern,
     uint32_t redeems, const zcp_sub_options *options, struct zcp_sub **out)
 {
 	zcp_sub_options o = options ? *options : (zcp_sub_options){ 0 };
@@ -185,7 +185,7 @@ int zcp_subscribe(zcp *bus, const char *topic,
 	*out = NULL;
 	if ((rc = bus_check(bus)) < 0 || (rc = topic_parse(topic, name)) < 0)
 		return rc;
-	rc = subscribe(bus, name, rc == 1, 0, options, out);
+	rc = sub_start(bus, name, rc == 1, 0, options, out);
 	return rc < 0 ? error_in(rc, "cannot subscribe to %s", name) : 0;
 }
 

@@ -54,7 +54,7 @@ int sub_refresh(struct zcp_sub *sub);
 void sub_look_for_ends(struct zcp_sub *sub);
 
 /* As zcp_subscribe() does it; `redeems`: only the publisher of that serial. */
-int subscribe(struct zcp *bus, const char *name, bool pattern,
+int sub_start(struct zcp *bus, const char *name, bool pattern,
     uint32_t redeems, const zcp_sub_options *options, struct zcp_sub **out);
 
 /* ---- take.c ------------------------------------------------------------------ */

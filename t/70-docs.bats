@@ -32,7 +32,7 @@ page() { find "$SRC/man" -name "$1.[0-9]"; }
     # In a domain of its own: others may use the default one.
     export XDG_RUNTIME_DIR=$WORK
     # The lines indented by four spaces that name a command, but the first two.
-    sed -n '/A daemon for this user/,/From C/p' "$SRC/README" | sed -n 's/^    //p' >"$WORK/examples"
+    sed -n '/^A message; /,/From C/p' "$SRC/README" | sed -n 's/^    //p' >"$WORK/examples"
     run timeout 60 bash -c ". '$WORK/examples' 3>&-; wait"
     assert_output --partial "hello, world"
     echo "$output"		# shown when one of these fails
@@ -41,6 +41,8 @@ page() { find "$SRC/man" -name "$1.[0-9]"; }
     assert_output --partial "usr/share/doc"
     assert_output --partial "domain=$ZCP_DOMAIN"
     assert_line closed
+    assert_line --partial '"payload":"{\"open\":true}"}'
+    assert_line 9
     leftovers_allowed=1		# the state that is retained
 }
 
@@ -90,6 +92,34 @@ page() { find "$SRC/man" -name "$1.[0-9]"; }
     assert_equal "${COMPREPLY[*]}" "radar/front/objects"
     _zcp zcp-routed --on --on
     assert_equal "${COMPREPLY[*]}" "--on-stall"
+    _zcp zcp-sub b -o
+    assert_equal "${COMPREPLY[*]}" "beginning"
+    _zcp zcp-pub fr -F
+    assert_equal "${COMPREPLY[*]}" "frame"
+    _zcp zcp-sub radar/f --exclude
+    assert_equal "${COMPREPLY[*]}" "radar/front/objects"
+}
+
+@test "each completion knows every option, and no other" {
+    local command long
+    for command in zcp-pub zcp-sub zcp-routed; do
+        sed -n "/^$command)/,/;;/p; /^common=/,/^)/p" "$SRC/contrib/completion/_zcp" >"$WORK/zsh"
+        [ "$command" = zcp-routed ] || sed -n '/^client=/,/^)/p' "$SRC/contrib/completion/_zcp" >>"$WORK/zsh"
+        "$command" --help | grep -oE -- '--[a-z][a-z-]+' | sort -u >"$WORK/options"
+        for long in $(cat "$WORK/options"); do
+            grep -qE -- "$long([^a-z-]|\$)" "$WORK/zsh" || fail "zsh: $command lacks $long"
+        done
+        for long in $(sed 's/\[.*//' "$WORK/zsh" | grep -oE -- '--[a-z][a-z-]+' | sort -u); do
+            grep -qx -- "$long" "$WORK/options" || fail "zsh: $command has no $long"
+        done
+    done
+}
+
+@test "zsh completes options and topics that exist" {
+    command -v zsh >/dev/null || skip "needs zsh"
+    run zsh -n "$SRC/contrib/completion/_zcp"
+    assert_success
+    assert_output ""
 }
 
 @test "the library exports what its map lists and zcp.h declares" {

@@ -49,6 +49,14 @@ teardown_file() {
     assert_equal "$(cat "$WORK/one" "$WORK/two")" $'a\nb\nc\nd'
 }
 
+@test "claim: messages by their handles, and a daemon that comes by itself" {
+    run bash -c 'set -o pipefail; seq 1000 | zcp-pub --handles h | claim'
+    assert_success
+    assert_equal "$output" "$(seq 1000)"
+    run -1 claim <<<nonsense
+    assert_output --partial "cannot redeem handle nonsense"
+}
+
 @test "the program that a newcomer copies has at most thirty lines of code" {
     [ "$(sed -n '/^int main/,$p' "$EXAMPLES/talk.c" | grep -c .)" -le 30 ]
     [ "$(sed -n '/^int main/,$p' "$EXAMPLES/listen.c" | grep -c .)" -le 30 ]

@@ -7,11 +7,21 @@ _zcp() {
     local command=$1 word=$2 previous=$3 words
     COMPREPLY=()
     case $previous in
-    -F | --framing) words="line nul raw raw: u32be" ;;
+    -F | --framing) words="line nul raw raw: file u32be frame" ;;
+    -o | --offset) words="beginning end -1 -10s" ;;
+    --order) words="time" ;;
+    --color) words="auto always never" ;;
+    --exclude) words=$(_zcp_topics) ;;
+    --exec)
+        mapfile -t COMPREPLY < <(compgen -c -- "$word")
+        return
+        ;;
     --on-stall) words="demote wait kill" ;;
     --fences) words="asymmetric symmetric" ;;
     --log-level) words="error warn info debug" ;;
-    -n | --count | -c | -w | --wait | -W | --timeout | -m | --message | -d | --domain | --name | -p | --pool | --heartbeat | --history | --retain | --max-*) return ;;
+    -n | --count | -c | -w | --wait | -W | --timeout | -m | --message | -d | --domain | --name | -p | --pool | \
+        --heartbeat | --history | --max-* | -D | --delimiter | -f | --format | -P | --jobs | -I | --idle | \
+        -r | --rate | --interval | --type | --sample | --rate-limit | --truncate | --token-file) return ;;
     *)
         case $word in
         -*)

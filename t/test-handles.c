@@ -1,0 +1,416 @@
+/* Handles through the API, and what tells readers whence and publishers
+ * whether: zcp_redeem(), zcp_sub_source(), zcp_pub_drain(). */
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "scene.h"
+
+static zcp_pub *offer_unlisted(zcp *on)
+{
+	zcp_pub_options o = { .slots = 64, .unlisted = 1 };
+	zcp_pub *pub;
+
+	must(zcp_offer(on, "t", &o, &pub));
+	return pub;
+}
+
+static void handle_of(zcp_pub *pub, uint64_t seq, char text[ZCP_HANDLE_SIZE])
+{
+	must(zcp_handle(pub, seq, text, ZCP_HANDLE_SIZE));
+}
+
+static zcp_sub *redeemer_of(zcp_pub *pub)
+{
+	char handle[ZCP_HANDLE_SIZE];
+	zcp_sub *sub;
+
+	handle_of(pub, 0, handle);
+	must(zcp_redeemer(bus, handle, NULL, &sub));
+	return sub;
+}
+
+static void expect_redeemed(zcp_sub *sub, zcp_pub *pub, uint64_t seq)
+{
+	char handle[ZCP_HANDLE_SIZE];
+	zcp_msg msg;
+
+	handle_of(pub, seq, handle);
+	ck_assert_int_eq(zcp_redeem(sub, handle, &msg), 1);
+	ck_assert_uint_eq(number(&msg), seq);
+	ck_assert_uint_eq(msg.seq, seq);
+	zcp_release(sub, &msg);
+}
+
+static void expect_refused(zcp_sub *sub, const char *handle, const char *why)
+{
+	zcp_msg msg;
+
+	ck_assert_int_eq(zcp_redeem(sub, handle, &msg), -ZCP_E_HANDLE);
+	ck_assert_msg(strstr(zcp_errmsg(), why) != NULL &&
+	    strstr(zcp_errmsg(), handle) != NULL, "%s", zcp_errmsg());
+}
+
+static void send_numbers(zcp_pub *pub, uint64_t from, uint64_t to)
+{
+	for (; from < to; from++)
+		send_number(pub, from, from % 2 ? 8 : 100);
+}
+
+START_TEST(a_handle_is_redeemed_in_place_and_once)
+{
+	char handle[ZCP_HANDLE_SIZE];
+	zcp_source source;
+	zcp_pub *pub;
+	zcp_sub *sub;
+	zcp_msg msg;
+
+	start(_i);
+	pub = offer_unlisted(bus);
+	send_numbers(pub, 0, 6);
+	sub = redeemer_of(pub);
+	expect_redeemed(sub, pub, 0);
+	expect_redeemed(sub, pub, 1);
+	/* One that is held stays while later ones are redeemed. */
+	handle_of(pub, 2, handle);
+	ck_assert_int_eq(zcp_redeem(sub, handle, &msg), 1);
+	expect_redeemed(sub, pub, 5);
+	ck_assert_uint_eq(number(&msg), 2);
+	zcp_sub_source(sub, &msg, &source);
+	ck_assert_str_eq(source.topic, "t/default/default");
+	ck_assert_str_eq(source.name, "test");
+	ck_assert_uint_eq(source.pid, (unsigned)getpid());
+	zcp_release(sub, &msg);
+	expect_refused(sub, handle, "redeemed already, or passed over");
+	handle_of(pub, 4, handle);
+	expect_refused(sub, handle, "redeemed already, or passed over");
+	zcp_unsubscribe(&sub);
+	zcp_stop_offer(&pub);
+	stop();
+}
+END_TEST
+
+START_TEST(nothing_goes_before_a_first_redeemer_has_come)
+{
+	zcp_pub *pub;
+	zcp_sub *sub, *other;
+	int sent = 0;
+
+	start(_i);
+	pub = offer_unlisted(bus);
+	/* Subscriptions do not meet it, nor taps. */
+	other = subscribe(ZCP_RELIABLE);
+	while (zcp_send(pub, "12345678", 8, 0, 0) == 1)
+		sent++;
+	ck_assert_int_eq(sent, 64);
+	ck_assert_int_eq(zcp_pub_drain(pub, 0), -ZCP_E_TIMEOUT);
+	ck_assert_int_eq(zcp_pub_readers(pub), 0);
+	sub = redeemer_of(pub);
+	ck_assert_int_eq(zcp_pub_readers(pub), 1);
+	for (int seq = 0; seq < 64; seq++) {
+		char handle[ZCP_HANDLE_SIZE];
+		zcp_msg msg;
+
+		ck_assert_int_eq(zcp_pub_drain(pub, 0), -ZCP_E_TIMEOUT);
+		handle_of(pub, (uint64_t)seq, handle);
+		ck_assert_int_eq(zcp_redeem(sub, handle, &msg), 1);
+		zcp_release(sub, &msg);
+	}
+	must(zcp_pub_drain(pub, 0));
+	ck_assert_int_eq(zcp_send(pub, "12345678", 8, 0, 0), 1);
+	zcp_unsubscribe(&sub);
+	zcp_unsubscribe(&other);
+	zcp_stop_offer(&pub);
+	stop();
+}
+END_TEST
+
+START_TEST(after_its_last_redeemer_an_unlisted_publisher_waits_for_nobody)
+{
+	zcp_pub *pub;
+	zcp_sub *sub;
+
+	start(_i);
+	pub = offer_unlisted(bus);
+	send_numbers(pub, 0, 10);
+	sub = redeemer_of(pub);
+	expect_redeemed(sub, pub, 3);
+	zcp_unsubscribe(&sub);
+	must(zcp_pub_drain(pub, PATIENCE));
+	send_numbers(pub, 10, 500);
+	zcp_stop_offer(&pub);
+	stop();
+}
+END_TEST
+
+/* Opens, and waits to be killed: never has it redeemed. */
+static void redeem_and_hang(void *arg)
+{
+	zcp_sub *sub;
+	zcp_msg msg;
+	int *ends = arg;
+	zcp *own;
+	char handle[ZCP_HANDLE_SIZE];
+
+	if (read(ends[0], handle, sizeof(handle)) != sizeof(handle))
+		_exit(4);
+	own = bus_open("redeemer");
+	need(zcp_redeemer(own, handle, NULL, &sub));
+	need(zcp_redeem(sub, handle, &msg));
+	if (write(ends[3], "", 1) != 1)
+		_exit(4);
+	pause();
+}
+
+START_TEST(a_killed_redeemer_gives_back_what_it_held)
+{
+	struct settings s = mode_settings(_i);
+	char handle[ZCP_HANDLE_SIZE], byte;
+	zcp_pub *pub;
+	int ends[4];
+	pid_t pid;
+
+	bus_start(&s);
+	ck_assert_int_eq(pipe(ends), 0);
+	ck_assert_int_eq(pipe(ends + 2), 0);
+	pid = in_process(redeem_and_hang, ends);
+	bus = bus_open("test");
+	pub = offer_unlisted(bus);
+	send_numbers(pub, 0, 10);
+	handle_of(pub, 0, handle);
+	ck_assert_int_eq(write(ends[1], handle, sizeof(handle)),
+	    sizeof(handle));
+	ck_assert_int_eq(read(ends[2], &byte, 1), 1);
+	kill_process(pid);
+	must(zcp_pub_drain(pub, PATIENCE));
+	send_numbers(pub, 10, 200);
+	zcp_stop_offer(&pub);
+	stop();
+	for (int i = 0; i < 4; i++)
+		close(ends[i]);
+}
+END_TEST
+
+/* Gives a handle, and waits to be killed. */
+static void publish_and_hang(void *arg)
+{
+	char handle[ZCP_HANDLE_SIZE];
+	int *ends = arg;
+	zcp_pub *pub;
+
+	bus = bus_open("publisher");
+	pub = offer_unlisted(bus);
+	need(zcp_send(pub, "a message that takes a chunk, it is so long", 43,
+	    0, 0));
+	need(zcp_handle(pub, 0, handle, sizeof(handle)));
+	if (write(ends[1], handle, sizeof(handle)) != sizeof(handle))
+		_exit(4);
+	pause();
+}
+
+START_TEST(a_killed_publishers_handles_are_stale_and_its_chunks_free)
+{
+	struct settings s = mode_settings(_i);
+	char handle[ZCP_HANDLE_SIZE];
+	zcp_sub *sub;
+	int ends[2];
+	pid_t pid;
+
+	bus_start(&s);
+	ck_assert_int_eq(pipe(ends), 0);
+	pid = in_process(publish_and_hang, ends);
+	ck_assert_int_eq(read(ends[0], handle, sizeof(handle)),
+	    sizeof(handle));
+	bus = bus_open("test");
+	kill_process(pid);
+	all_chunks_come_back();
+	ck_assert_int_eq(zcp_redeemer(bus, handle, NULL, &sub), -ZCP_E_HANDLE);
+	ck_assert_msg(strstr(zcp_errmsg(), "gone") != NULL, "%s", zcp_errmsg());
+	stop();
+	close(ends[0]);
+	close(ends[1]);
+}
+END_TEST
+
+START_TEST(handles_outlive_a_killed_daemon)
+{
+	struct settings s = mode_settings(_i);
+	zcp_pub *pub;
+	zcp_sub *sub;
+
+	start(_i);
+	pub = offer_unlisted(bus);
+	send_numbers(pub, 0, 10);
+	sub = redeemer_of(pub);
+	expect_redeemed(sub, pub, 0);
+	bus_kill();
+	expect_redeemed(sub, pub, 1);
+	bus_restart(&s);
+	expect_redeemed(sub, pub, 2);
+	/* The next daemon knows who waits for whom. */
+	ck_assert_int_eq(zcp_pub_drain(pub, 0), -ZCP_E_TIMEOUT);
+	expect_redeemed(sub, pub, 9);
+	must(zcp_pub_drain(pub, PATIENCE));
+	zcp_unsubscribe(&sub);
+	zcp_stop_offer(&pub);
+	stop();
+}
+END_TEST
+
+START_TEST(what_is_no_handle_of_this_redeemers_is_refused)
+{
+	char handle[ZCP_HANDLE_SIZE], foreign[ZCP_HANDLE_SIZE], text[200];
+	zcp_pub *pub, *listed, *another;
+	zcp_sub *sub, *plain;
+
+	start(0);
+	pub = offer_unlisted(bus);
+	another = offer_unlisted(bus);
+	listed = offer(64, 0);
+	send_numbers(pub, 0, 1);
+	send_numbers(another, 0, 1);
+	ck_assert_int_eq(zcp_handle(listed, 0, text, sizeof(text)),
+	    -ZCP_E_ARG);
+	ck_assert_int_eq(zcp_handle(pub, 1, text, sizeof(text)), -ZCP_E_ARG);
+	ck_assert_int_eq(zcp_handle(pub, 0, text, 20), -ZCP_E_ARG);
+	sub = redeemer_of(pub);
+	plain = subscribe(ZCP_RELIABLE);
+	handle_of(pub, 0, handle);
+	handle_of(another, 0, foreign);
+	ck_assert_int_eq(zcp_redeems(sub, handle), 1);
+	ck_assert_int_eq(zcp_redeems(sub, foreign), 0);
+	ck_assert_int_eq(zcp_redeems(plain, handle), 0);
+	expect_refused(sub, foreign, "another publisher's");
+	expect_refused(plain, handle, "another publisher's");
+	expect_refused(sub, "", "it is none");
+	expect_refused(sub, "zcp:x:1.2.3.4", "it is none");
+	/* Every byte of it counts. */
+	for (size_t i = 0; handle[i] != '\0'; i++) {
+		strcpy(text, handle);
+		text[i] = text[i] == '1' ? '2' : '1';
+		expect_refused(sub, text, "");
+	}
+	expect_redeemed(sub, pub, 0);
+	zcp_unsubscribe(&sub);
+	zcp_unsubscribe(&plain);
+	zcp_stop_offer(&pub);
+	zcp_stop_offer(&another);
+	zcp_stop_offer(&listed);
+	stop();
+}
+END_TEST
+
+START_TEST(an_unlisted_publisher_is_reliable_and_keeps_no_history)
+{
+	zcp_pub_options lossy = { .unlisted = 1, .lossy = 1 };
+	zcp_pub_options history = { .unlisted = 1, .history = 5 };
+	zcp_pub *pub;
+
+	start(0);
+	ck_assert_int_eq(zcp_offer(bus, "t", &lossy, &pub), -ZCP_E_ARG);
+	ck_assert_int_eq(zcp_offer(bus, "t", &history, &pub), -ZCP_E_ARG);
+	stop();
+}
+END_TEST
+
+START_TEST(a_drain_ends_when_reliable_readers_have_taken_all)
+{
+	zcp_pub *pub;
+	zcp_sub *reliable, *lossy;
+
+	start(_i);
+	pub = offer(64, 0);
+	must(zcp_pub_drain(pub, 0));
+	lossy = subscribe(ZCP_LOSSY);
+	reliable = subscribe(ZCP_RELIABLE);
+	send_numbers(pub, 0, 5);
+	ck_assert_int_eq(zcp_pub_drain(pub, 0), -ZCP_E_TIMEOUT);
+	for (uint64_t n = 0; n < 5; n++)
+		expect(reliable, n);
+	must(zcp_pub_drain(pub, 0));
+	zcp_unsubscribe(&reliable);
+	zcp_unsubscribe(&lossy);
+	zcp_stop_offer(&pub);
+	stop();
+}
+END_TEST
+
+START_TEST(a_pattern_tells_the_topic_of_each_message)
+{
+	static const char *const topics[] = { "a/one/x", "a/two/y" };
+	zcp_pub *pub[2];
+	zcp_source source;
+	zcp_sub *sub;
+	zcp_tap *tap;
+	zcp_msg msg;
+
+	start(_i);
+	must(zcp_subscribe(bus, "a/*", NULL, &sub));
+	must(zcp_tap_open(bus, "a/*", &tap));
+	for (int i = 0; i < 2; i++)
+		must(zcp_offer(bus, topics[i], NULL, &pub[i]));
+	for (int i = 0; i < 2; i++) {
+		send_number(pub[i], 0, i ? 8 : 100);
+		must(take_wait(sub, &msg));
+		zcp_sub_source(sub, &msg, &source);
+		ck_assert_str_eq(source.topic, topics[i]);
+		ck_assert_str_eq(source.name, "test");
+		zcp_release(sub, &msg);
+		ck_assert_int_eq(zcp_tap_wait(tap, PATIENCE), 1);
+		ck_assert_int_eq(zcp_tap_read(tap, &msg), 1);
+		zcp_tap_source(tap, &msg, &source);
+		ck_assert_str_eq(source.topic, topics[i]);
+		ck_assert_uint_eq(source.pid, (unsigned)getpid());
+	}
+	zcp_tap_close(&tap);
+	zcp_unsubscribe(&sub);
+	for (int i = 0; i < 2; i++)
+		zcp_stop_offer(&pub[i]);
+	stop();
+}
+END_TEST
+
+START_TEST(a_reader_gets_no_more_history_than_it_asks_for)
+{
+	zcp_sub_options two = { .last = 2 }, none = { .last = 2,
+	    .from_end = 1 };
+	zcp_pub *pub;
+	zcp_sub *sub;
+	zcp_msg msg;
+
+	start(_i);
+	pub = offer(64, 5);
+	send_numbers(pub, 0, 10);
+	must(zcp_subscribe(bus, "t", &two, &sub));
+	expect(sub, 8);
+	expect(sub, 9);
+	zcp_unsubscribe(&sub);
+	must(zcp_subscribe(bus, "t", &none, &sub));
+	ck_assert_int_eq(zcp_take(sub, &msg), 0);
+	zcp_unsubscribe(&sub);
+	zcp_stop_offer(&pub);
+	stop();
+}
+END_TEST
+
+int main(void)
+{
+	TCase *t = tcase_create("handles");
+
+	tcase_set_timeout(t, 120);
+	in_each_mode(t, a_handle_is_redeemed_in_place_and_once);
+	in_each_mode(t, nothing_goes_before_a_first_redeemer_has_come);
+	in_each_mode(t,
+	    after_its_last_redeemer_an_unlisted_publisher_waits_for_nobody);
+	in_each_mode(t, a_killed_redeemer_gives_back_what_it_held);
+	in_each_mode(t,
+	    a_killed_publishers_handles_are_stale_and_its_chunks_free);
+	in_each_mode(t, handles_outlive_a_killed_daemon);
+	tcase_add_test(t, what_is_no_handle_of_this_redeemers_is_refused);
+	tcase_add_test(t, an_unlisted_publisher_is_reliable_and_keeps_no_history);
+	in_each_mode(t, a_drain_ends_when_reliable_readers_have_taken_all);
+	in_each_mode(t, a_pattern_tells_the_topic_of_each_message);
+	in_each_mode(t, a_reader_gets_no_more_history_than_it_asks_for);
+	return run_tests("handles", t);
+}
