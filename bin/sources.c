@@ -111,16 +111,18 @@ static int take_in_order(struct sources *s, zcp_msg *msg, zcp_sub **sub)
 {
 	struct source *first = NULL;
 	bool all = true;
-	int rc;
 
 	for (size_t k = 0; k < s->count; k++) {
 		struct source *o = &s->source[k];
 
-		if (!o->has && (rc = zcp_take(o->sub, &o->ahead)) != 0 &&
-		    (rc = taken(s, k, &o->ahead, rc)) != TAKEN)
-			return rc;
-		else if (!o->has)
+		if (!o->has) {
+			int rc = zcp_take(o->sub, &o->ahead);
+
+			rc = rc == 0 ? NOTHING : taken(s, k, &o->ahead, rc);
+			if (rc != TAKEN && rc != NOTHING)
+				return rc;
 			o->has = rc == TAKEN;
+		}
 		if (!o->has)
 			all = false;
 		else if (first == NULL || o->ahead.time < first->ahead.time)

@@ -60,26 +60,27 @@ static int spawn_any(const char *domain, int words, pid_t *pid)
 	return rc;
 }
 
-/* All that it says until it serves, or gives up: then it closes the pipe. */
+/* All that it says until it serves, or gives up: then it closes the pipe.
+ * The first WORDS of it are kept. */
 static size_t listen_to(int fd, uint64_t deadline, char text[WORDS])
 {
 	struct pollfd p = { .fd = fd, .events = POLLIN };
-	char lost[WORDS];
-	size_t n = 0;
+	char piece[WORDS];
+	size_t n = 0, some;
 	uint64_t left;
+	ssize_t got;
 
-	while ((left = deadline_left(deadline, INT32_MAX * NS_PER_MS)) > 0) {
-		bool room = n < WORDS - 1;
-		ssize_t got;
-
+	while ((left = deadline_left(deadline, NS_PER_S)) > 0) {
 		if (poll(&p, 1, (int)(left / NS_PER_MS) + 1) <= 0)
 			continue;
-		got = read(fd, room ? text + n : lost, room ? WORDS - 1 - n :
-		    sizeof(lost));
+		got = read(fd, piece, sizeof(piece));
 		if (got == 0 || (got < 0 && errno != EINTR))
 			break;
-		if (got > 0 && room)
-			n += (size_t)got;
+		some = got < 0 ? 0 : (size_t)got;
+		if (some > WORDS - 1 - n)
+			some = WORDS - 1 - n;
+		memcpy(text + n, piece, some);
+		n += some;
 	}
 	while (n > 0 && text[n - 1] == '\n')
 		n--;

@@ -144,7 +144,7 @@ $second"
     kill -KILL "$reader"
     ends_with 137 "$reader"
     # Its publisher waits for it no longer.
-    seq 1001 100000 >&8 &
+    spawn seq 1001 100000 >&8
     eventually handles_are_there 5000
     kill -KILL "$publisher"
     ends_with 137 "$publisher"

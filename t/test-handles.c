@@ -58,18 +58,23 @@ static void send_numbers(zcp_pub *pub, uint64_t from, uint64_t to)
 		send_number(pub, from, from % 2 ? 8 : 100);
 }
 
+/* Ten messages on an unlisted publisher, and who redeems them. */
+static zcp_sub *ten_handles(int mode, zcp_pub **pub)
+{
+	start(mode);
+	*pub = offer_unlisted(bus);
+	send_numbers(*pub, 0, 10);
+	return redeemer_of(*pub);
+}
+
 START_TEST(a_handle_is_redeemed_in_place_and_once)
 {
 	char handle[ZCP_HANDLE_SIZE];
 	zcp_source source;
 	zcp_pub *pub;
-	zcp_sub *sub;
+	zcp_sub *sub = ten_handles(_i, &pub);
 	zcp_msg msg;
 
-	start(_i);
-	pub = offer_unlisted(bus);
-	send_numbers(pub, 0, 6);
-	sub = redeemer_of(pub);
 	expect_redeemed(sub, pub, 0);
 	expect_redeemed(sub, pub, 1);
 	/* One that is held stays while later ones are redeemed. */
@@ -129,12 +134,8 @@ END_TEST
 START_TEST(after_its_last_redeemer_an_unlisted_publisher_waits_for_nobody)
 {
 	zcp_pub *pub;
-	zcp_sub *sub;
+	zcp_sub *sub = ten_handles(_i, &pub);
 
-	start(_i);
-	pub = offer_unlisted(bus);
-	send_numbers(pub, 0, 10);
-	sub = redeemer_of(pub);
 	expect_redeemed(sub, pub, 3);
 	zcp_unsubscribe(&sub);
 	must(zcp_pub_drain(pub, PATIENCE));
@@ -237,12 +238,8 @@ START_TEST(handles_outlive_a_killed_daemon)
 {
 	struct settings s = mode_settings(_i);
 	zcp_pub *pub;
-	zcp_sub *sub;
+	zcp_sub *sub = ten_handles(_i, &pub);
 
-	start(_i);
-	pub = offer_unlisted(bus);
-	send_numbers(pub, 0, 10);
-	sub = redeemer_of(pub);
 	expect_redeemed(sub, pub, 0);
 	bus_kill();
 	expect_redeemed(sub, pub, 1);
