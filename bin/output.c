@@ -134,8 +134,8 @@ static bool grow(struct output *o, zcp_sub *sub, const zcp_msg *msg)
 	    run->msg.hold != msg->hold)
 		return false;
 	end = (const char *)last->iov_base + last->iov_len;
-	if (end + between != msg->data ||
-	    memcmp(end, o->framing.delimiter, between) != 0)
+	if (end + between != msg->data || *end != o->framing.delimiter[0] ||
+	    (between > 1 && memcmp(end, o->framing.delimiter, between) != 0))
 		return false;
 	last->iov_len += between + msg->size;
 	return true;
@@ -196,17 +196,21 @@ int output_add(struct output *o, zcp_sub *sub, const zcp_source *source)
 {
 	struct held *place = &o->held[o->helds];
 	zcp_msg *msg = &place->msg;
-	bool grew = grow(o, sub, msg);
 
+	/* Most of a stream of lines ends here. */
+	if (grow(o, sub, msg)) {
+		zcp_release(sub, msg);
+		return o->by_line ? output_flush(o) : 0;
+	}
 	o->stays = in_place(o, msg);
 	o->last_hold = msg->hold;
 	o->last_link = msg->link;
 	place->sub = sub;
 	if (o->render != NULL)
 		o->render(o, msg, source);
-	else if (!grew)
+	else
 		frame_it(o, msg);
-	if (o->stays && !grew) {
+	if (o->stays) {
 		if (o->render == NULL)
 			o->run = (int)o->helds;
 		o->helds++;

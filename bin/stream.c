@@ -173,27 +173,30 @@ static void add_part(struct stream *s, size_t from, size_t offset,
 
 /* At a pace, each goes for itself; and whoever is to redeem a batch must be
  * able to make room for the rest of it. */
-static bool batch_is_full(const struct stream *s)
+static size_t batch_most(const struct stream *s)
 {
 	size_t most = s->copies ? 1 : sending.handles ? HANDLES : STREAM_PARTS;
+	uint64_t left = sending_left();
 
-	return s->parts == most || s->parts >= sending_left();
+	return left < most ? (size_t)left : most;
 }
 
 /* Publishes every message that is whole. */
 static int cut(struct stream *s)
 {
-	size_t offset, length, n;
+	size_t offset, length, n, most = batch_most(s);
 	int rc = 0;
 
-	while (rc == 0 && s->chunk.data != NULL && sending_left() > 0 &&
+	while (rc == 0 && s->chunk.data != NULL && most > 0 &&
 	    !(s->copies && cli_signal()) &&
 	    (n = framing_next(&s->framing, bytes(s) + s->start,
 	    s->fill - s->start, &offset, &length)) > 0) {
 		add_part(s, s->start, s->start + offset, length);
 		s->start += n;
-		if (batch_is_full(s))
+		if (s->parts == most) {
 			rc = publish_found(s);
+			most = batch_most(s);
+		}
 	}
 	return rc < 0 ? rc : publish_found(s);
 }

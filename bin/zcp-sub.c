@@ -100,6 +100,7 @@ static struct {
 	int64_t apart;			/* ns between two, at least */
 	uint64_t since;			/* ns, monotonic: nothing older */
 	uint64_t most;			/* bytes of a payload */
+	bool plain;			/* all of it, as it is, to the output */
 	zcp_sub_options sub;
 } chosen;
 
@@ -238,9 +239,13 @@ static int check_options(const char *const *topics)
 	if ((status = check_source(topics)) != CLI_OK ||
 	    (status = read_form()) != CLI_OK ||
 	    (status = read_counts()) != CLI_OK ||
-	    (status = read_times()) != CLI_OK)
+	    (status = read_times()) != CLI_OK ||
+	    (status = read_origin()) != CLI_OK)
 		return status;
-	return read_origin();
+	chosen.plain = !stats && chosen.render == NULL &&
+	    exec.command == NULL && excluded == NULL && chosen.since == 0 &&
+	    chosen.sample == 1 && chosen.apart == 0;
+	return CLI_OK;
 }
 
 /* ---- losses ---------------------------------------------------------------------- */
@@ -305,7 +310,7 @@ static bool passes(struct session *s, const zcp_msg *msg)
 		if (matches(*p, origin.topic))
 			return false;
 	}
-	if (s->seen++ % chosen.sample != 0)
+	if (chosen.sample > 1 && s->seen++ % chosen.sample != 0)
 		return false;
 	if (chosen.apart == 0)
 		return true;
@@ -321,6 +326,10 @@ static int deliver(struct session *s, zcp_msg *msg, zcp_sub *sub)
 	zcp_source origin;
 	int rc;
 
+	if (chosen.plain) {
+		s->taken++;
+		return output_add(&s->out, sub, NULL) < 0 ? -write_failed() : 0;
+	}
 	if (stats)
 		stats_message(msg);
 	if (!passes(s, msg)) {
