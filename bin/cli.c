@@ -11,9 +11,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "units.h"
+
 struct cli cli;
 
 static char *color_text;
+static char defaults[4096];		/* a file that some came from, or "" */
 
 struct poptOption cli_common[] = {
 	{ "domain", 'd', POPT_ARG_STRING, &cli.domain, 0,
@@ -24,16 +27,12 @@ struct poptOption cli_common[] = {
 	    "say nothing but errors", NULL },
 	{ "verbose", 'v', POPT_ARG_NONE, &cli.verbose, 0,
 	    "say more on stderr", NULL },
+	{ "no-autostart", '\0', POPT_ARG_NONE, &cli.no_autostart, 0,
+	    "as a client start no daemon where there is none", NULL },
 	{ "color", '\0', POPT_ARG_STRING, &color_text, 0,
 	    "auto (default: on a terminal), always or never", "WHEN" },
 	{ "version", '\0', POPT_ARG_NONE, &cli.version, 0,
 	    "print the version and exit", NULL },
-	POPT_TABLEEND
-};
-
-struct poptOption cli_client[] = {
-	{ "no-autostart", '\0', POPT_ARG_NONE, &cli.no_autostart, 0,
-	    "start no daemon where there is none", NULL },
 	POPT_TABLEEND
 };
 
@@ -98,7 +97,9 @@ int cli_usage(const char *format, ...)
 	va_start(ap, format);
 	say(RED, format, ap);
 	va_end(ap);
-	fprintf(stderr, "Try '%s --help'.\n", cli.command);
+	fprintf(stderr, "Try '%s --help'.%s%s%s\n", cli.command,
+	    *defaults ? " (" : "", defaults,
+	    *defaults ? " has a say, too.)" : "");
 	return CLI_USAGE;
 }
 
@@ -181,15 +182,32 @@ static void check_output(void)
 	_exit(CLI_ERROR);
 }
 
+/* Does it look like a number or time that was meant for the option? */
+static bool looks_meant(const char *text)
+{
+	uint64_t size;
+	int64_t time;
+
+	return text != NULL && (read_size(text, &size) ||
+	    read_time(text, &time));
+}
+
 /* Options whose argument may be left out, and else follows "=": popt would
  * take the next operand for it. */
-static void cli_optional(int argc, const char **argv)
+static int expand_optional(int argc, const char **argv)
 {
 	for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++)
 		for (const struct cli_optional *o = cli.optional;
-		    o != NULL && o->option != NULL; o++)
-			if (strcmp(argv[i], o->option) == 0)
-				argv[i] = o->full;
+		    o != NULL && o->option != NULL; o++) {
+			if (strcmp(argv[i], o->option) != 0)
+				continue;
+			if (i + 1 < argc && looks_meant(argv[i + 1]))
+				return cli_usage("%s %s: write %s=%s",
+				    argv[i], argv[i + 1], argv[i],
+				    argv[i + 1]);
+			argv[i] = o->full;
+		}
+	return CLI_OK;
 }
 
 /* ---- defaults: one option a line ---- */
@@ -218,13 +236,13 @@ static int read_default(char *line, const struct poptOption *options,
 		    trimmed(equals + 1));
 	} else
 		snprintf(option, sizeof(option), "--%s", trimmed(line));
-	cli_optional(2, argv);
+	expand_optional(2, argv);
 	context = poptGetContext(cli.command, 2, argv, options, 0);
 	while ((rc = poptGetNextOpt(context)) > 0)
 		;
 	if (rc < -1)
-		cli_error("%s:%u: %s: %s", path, number, poptBadOption(context,
-		    POPT_BADOPTION_NOALIAS), poptStrerror(rc));
+		cli_error("%s:%u: %s: %s", path, number, option +
+		    strlen("--"), poptStrerror(rc));
 	poptFreeContext(context);
 	return rc < -1 ? CLI_USAGE : CLI_OK;
 }
@@ -255,8 +273,10 @@ static int read_file(const char *name, const struct poptOption *options)
 	while (status == CLI_OK && getline(&line, &room, file) >= 0) {
 		text = trimmed(line);
 		number++;
-		if (*text != '\0' && *text != '#')
-			status = read_default(text, options, path, number);
+		if (*text == '\0' || *text == '#')
+			continue;
+		snprintf(defaults, sizeof(defaults), "%s", path);
+		status = read_default(text, options, path, number);
 	}
 	free(line);
 	fclose(file);
@@ -266,7 +286,7 @@ static int read_file(const char *name, const struct poptOption *options)
 /* The command line comes after them, and so has the last word. */
 static int read_defaults(const struct poptOption *options)
 {
-	int status = cli.client ? read_file("client", options) : CLI_OK;
+	int status = read_file("zcp", options);
 
 	return status == CLI_OK ? read_file(cli.command, options) : status;
 }
@@ -312,11 +332,11 @@ int cli_main(int argc, const char **argv, const struct poptOption *options,
 		cli.command += 3;
 	keep_standard_places();
 	atexit(check_output);
-	cli_optional(argc, argv);
 	context = poptGetContext(cli.command, argc, argv, options, 0);
 	snprintf(usage, sizeof(usage), "[OPTION...] %s", operands);
 	poptSetOtherOptionHelp(context, usage);
-	if ((rc = read_defaults(options)) == CLI_OK)
+	if ((rc = expand_optional(argc, argv)) == CLI_OK &&
+	    (rc = read_defaults(options)) == CLI_OK)
 		rc = parse_and_run(context, run);
 	poptFreeContext(context);
 	if (noted != 0) {

@@ -25,7 +25,6 @@ struct cli_optional {
 
 struct cli {
 	const char *command;	/* "zcp-pub" */
-	bool client;		/* set by main(): CLI_CLIENT is in its table */
 	const struct cli_optional *optional;	/* set by main(), or NULL */
 	char *domain;		/* NULL: the library's default */
 	char *name;
@@ -33,15 +32,13 @@ struct cli {
 	int version;
 };
 extern struct cli cli;
-extern struct poptOption cli_common[], cli_client[];
+extern struct poptOption cli_common[];
 #define CLI_COMMON { NULL, 0, POPT_ARG_INCLUDE_TABLE, cli_common, 0,	\
 	"Common options:", NULL }
-#define CLI_CLIENT { NULL, 0, POPT_ARG_INCLUDE_TABLE, cli_client, 0,	\
-	NULL, NULL }
 
 /*
- * Reads the defaults in ~/.config/zcp/<command>.conf (and a client's
- * client.conf) and the command line, answers --help, --usage and --version,
+ * Reads the defaults in ~/.config/zcp/zcp.conf and <command>.conf, and the
+ * command line, answers --help, --usage and --version,
  * then calls run(operands), a NULL-terminated list, and returns its status; a signal
  * that was noted meanwhile ends the process as it would have by default.
  */

@@ -85,9 +85,9 @@ static bool reap_one(struct exec *e, int options)
 	int status;
 	pid_t pid;
 
+	/* Through a first signal; a second one ends it all. */
 	while ((pid = waitpid(-1, &status, options)) < 0 && errno == EINTR)
-		if (cli_signal() && options == 0)
-			options = WNOHANG;	/* no longer than it must be */
+		;
 	if (pid <= 0)
 		return false;
 	e->running--;

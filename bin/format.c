@@ -102,8 +102,8 @@ int format_set(char *text)
 			break;
 		if (percent[1] == '\0' ||
 		    strchr("tsSxokpPTD%", percent[1]) == NULL)
-			return cli_usage("-f: '%%%c' is no field (%%t %%s %%S "
-			    "%%x %%o %%k %%p %%P %%T %%D %%%%)", percent[1]);
+			return cli_usage("-f: '%.2s' is no field (%%t %%s %%S "
+			    "%%x %%o %%k %%p %%P %%T %%D %%%%)", percent);
 		at = percent + 1;
 		items++;
 	}

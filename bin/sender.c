@@ -1,10 +1,12 @@
 #include "sender.h"
 
 #include <fcntl.h>
+#include <inttypes.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "cli.h"
@@ -12,7 +14,8 @@
 #include "units.h"
 
 #define REDEEM_LOOK (SECOND / 10)
-#define REDEEM_GRACE SECOND
+#define REDEEM_GRACE SECOND		/* before it ends its output */
+#define REDEEM_LAST (10 * SECOND)	/* after which nobody comes any more */
 
 struct sending sending;
 
@@ -42,7 +45,8 @@ static bool unread_output(void)
 /* Is the call to be made again? */
 static bool again(zcp_pub *pub, int rc)
 {
-	char who[160] = "memory, which all topics share";
+	static bool told;
+	char who[160];
 
 	if (rc == -ZCP_E_INTR)
 		return true;
@@ -51,10 +55,13 @@ static bool again(zcp_pub *pub, int rc)
 	/* As the next line would find. */
 	if (sending.handles && unread_output())
 		raise(SIGPIPE);
-	if (!zcp_pub_blocker(pub, who, sizeof(who)) && cli.verbose)
-		cli_note("waits for %s: %s", who, zcp_errmsg());
-	else if (cli.verbose)
+	if (!zcp_pub_blocker(pub, who, sizeof(who)))
+		strcpy(who, "memory, which all topics share "
+		    "(zcp-routed --status shows who has it)");
+	/* Nobody knows that handles are held back, unless it is said. */
+	if (cli.verbose || (sending.handles && !told))
 		cli_note("waits for %s", who);
+	told = true;
 	progress_waits(who);
 	progress_tick();
 	return true;
@@ -157,13 +164,23 @@ static void end_output(void)
 
 int send_until_redeemed(zcp_pub *pub)
 {
-	int64_t grace = now_ns() + REDEEM_GRACE;
+	int64_t began = now_ns();
+	struct stat st;
+	bool kept = fstat(STDOUT_FILENO, &st) == 0 && S_ISREG(st.st_mode);
 	int rc;
 
 	while ((rc = zcp_pub_drain(pub, REDEEM_LOOK)) == -ZCP_E_TIMEOUT &&
-	    !unread_output() && !cli_signal())
-		if (now_ns() > grace)
+	    !unread_output() && !cli_signal()) {
+		if (now_ns() > began + REDEEM_GRACE)
 			end_output();
+		/* Handles in a file may be redeemed tomorrow. */
+		if (!kept && now_ns() > began + REDEEM_LAST &&
+		    zcp_pub_readers(pub) == 0) {
+			cli_error("nobody has redeemed a handle: %" PRIu64
+			    " messages are given up", sending.sent);
+			return CLI_ERROR;
+		}
+	}
 	return rc == -ZCP_E_TIMEOUT || rc == -ZCP_E_INTR || rc > 0 ? CLI_OK :
 	    cli_failed(rc);
 }

@@ -244,6 +244,16 @@ int sources_take(struct sources *s, zcp_msg *msg, zcp_sub **sub)
 	    take_by_turns(s, msg, sub);
 }
 
+uint32_t sources_missed(struct source *source)
+{
+	zcp_sub_info info;
+
+	if (source->sub == NULL || zcp_sub_status(source->sub, &info) < 0 ||
+	    info.unfollowed == source->missed)
+		return 0;
+	return source->missed = info.unfollowed;
+}
+
 void sources_origin(const struct sources *s, const zcp_msg *msg,
     zcp_source *origin)
 {

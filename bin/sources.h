@@ -15,6 +15,7 @@ struct source {
 	const char *topic;		/* as given */
 	zcp_sub *sub;
 	uint64_t lost, reported;
+	uint32_t missed;		/* publishers that are not followed */
 	zcp_msg ahead;			/* ordered: its next message */
 	bool has;
 };
@@ -47,6 +48,9 @@ void sources_close(struct sources *s);
 
 /* Takes a message; *sub: whom to release it to, or NULL. */
 int sources_take(struct sources *s, zcp_msg *msg, zcp_sub **sub);
+
+/* How many publishers a source misses since the last call; 0: no more. */
+uint32_t sources_missed(struct source *source);
 
 /* Where the last message came from. */
 void sources_origin(const struct sources *s, const zcp_msg *msg,

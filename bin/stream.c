@@ -1,6 +1,7 @@
 #include "stream.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -15,8 +16,11 @@ enum { STREAM_CHUNK = 65536, INLINE_MOST = 32, HANDLES = 64 };
 /* Has said itself what is wrong. */
 #define SAID (-1000)
 
-static int failed(int rc)
+static int failed(const struct stream *s, int rc)
 {
+	if (rc == -ZCP_E_TOOBIG)
+		cli_error("%s: message %" PRIu64 " is too large", s->source,
+		    sending.sent + sending.dropped + 1);
 	return rc == SAID ? CLI_ERROR : cli_failed(rc);
 }
 
@@ -371,20 +375,20 @@ static int publish_input(struct stream *s, const struct input *in)
 	while (n > 0 && sending_left() > 0 && !cli_signal()) {
 		if ((rc = await_input(s, in)) < 0 ||
 		    (rc = make_room(s)) < 0)
-			return failed(rc);
+			return failed(s, rc);
 		if ((n = input_read(in, bytes(s) + s->fill,
 		    s->chunk.size - s->fill)) < 0)
 			return CLI_ERROR;
 		s->fill += (size_t)n;
 		if ((rc = cut(s)) < 0 || (rc = look_beyond(s, in)) < 0)
-			return failed(rc);
+			return failed(s, rc);
 	}
 	/* What a chunk that was given away left behind: whole messages too. */
 	while (n == 0 && s->carried > 0 && sending_left() > 0)
 		if ((rc = make_room(s)) < 0 || (rc = cut(s)) < 0)
-			return failed(rc);
+			return failed(s, rc);
 	if ((rc = finish(s)) < 0)
-		return failed(rc);
+		return failed(s, rc);
 	s->start = s->fill = 0;
 	return CLI_OK;
 }

@@ -59,7 +59,6 @@ static struct poptOption options[] = {
 	    "print a handle a message, for zcp-sub --handles, instead of "
 	    "routing", NULL },
 	CLI_COMMON,
-	CLI_CLIENT,
 	POPT_AUTOHELP
 	POPT_TABLEEND
 };
@@ -212,13 +211,22 @@ static int check_options(const char *const *operands)
 
 static int await_readers(zcp_pub *pub)
 {
+	int64_t began = now_ns(), left;
 	int rc;
 
 	if (chosen.readers == 0)
 		return CLI_OK;
-	rc = zcp_pub_wait_readers(pub, (int)chosen.readers,
-	    chosen.readers_timeout);
-	if (rc == -ZCP_E_INTR && cli_signal())
+	do {
+		left = chosen.readers_timeout < 0 ? SECOND :
+		    began + chosen.readers_timeout - now_ns();
+		rc = zcp_pub_wait_readers(pub, (int)chosen.readers,
+		    left < 0 ? 0 : left < SECOND ? left : SECOND);
+		if (rc == -ZCP_E_TIMEOUT && left >= SECOND && cli.verbose)
+			cli_note("waits for %" PRIu64 " readers, %d are there",
+			    chosen.readers, zcp_pub_readers(pub));
+	} while ((rc == -ZCP_E_TIMEOUT && left >= SECOND) ||
+	    (rc == -ZCP_E_INTR && !cli_signal()));
+	if (rc == -ZCP_E_INTR)
 		return CLI_ERROR;
 	return rc < 0 ? cli_failed(rc) : CLI_OK;
 }
@@ -251,6 +259,15 @@ static int rewind_input(const char *const *files)
 			return CLI_ERROR;
 		}
 	return CLI_OK;
+}
+
+/* Is a person at the terminal to type the messages? */
+static bool types_here(const char *const *files)
+{
+	for (; *files != NULL; files++)
+		if (strcmp(*files, "-") == 0 && isatty(STDIN_FILENO))
+			return true;
+	return false;
 }
 
 static int publish_texts(struct stream *s)
@@ -287,7 +304,7 @@ static int publish_all(struct stream *s, struct replay *r,
 		files = standard_input;
 	if (chosen.rounds > 1 && (status = rewind_input(files)) != CLI_OK)
 		return status;
-	if (*files != NULL && !isatty(STDIN_FILENO))
+	if (!types_here(files))
 		progress_begin(total_size(files));
 	for (uint64_t round = 0; round < chosen.rounds && status == CLI_OK &&
 	    sending_left() > 0 && pace_until(next); round++) {
@@ -381,7 +398,6 @@ static int run(const char *const *operands)
 
 int main(int argc, const char **argv)
 {
-	cli.client = true;
 	cli.optional = optional;
 	return cli_main(argc, argv, options, "TOPIC [FILE...]", run);
 }

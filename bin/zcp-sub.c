@@ -84,7 +84,6 @@ static struct poptOption options[] = {
 	{ "fail-on-loss", '\0', POPT_ARG_NONE, &fail_on_loss, 0,
 	    "end with status 4 if messages were lost", NULL },
 	CLI_COMMON,
-	CLI_CLIENT,
 	POPT_AUTOHELP
 	POPT_TABLEEND
 };
@@ -110,6 +109,7 @@ static struct session {
 	uint64_t seen, taken, skipped;
 	int64_t deadline, last;		/* when the last message came */
 	int64_t next_report, next_due;
+	bool missed;			/* publishers were not followed */
 } session;
 
 /* ---- options ------------------------------------------------------------------ */
@@ -124,6 +124,9 @@ static int read_counts(void)
 	chosen.sample = 1;
 	if (count_text != NULL && !read_size(count_text, &chosen.limit))
 		return cli_usage("-c %s: not a count", count_text);
+	for (char **p = excluded; p != NULL && *p != NULL; p++)
+		if (**p == '\0')
+			return cli_usage("--exclude: an empty pattern");
 	if (sample_text != NULL && (!read_size(sample_text, &chosen.sample) ||
 	    chosen.sample == 0))
 		return cli_usage("--sample %s: not a count of 1 or more",
@@ -263,14 +266,19 @@ static void report_losses(struct session *s, bool at_end)
 {
 	if (!at_end && now_ns() < s->next_report)
 		return;
+	s->next_report = now_ns() + SECOND;
 	for (size_t k = 0; k < s->in.count; k++) {
 		struct source *o = &s->in.source[k];
 
+		if (sources_missed(o) > 0)
+			cli_note("%s: %" PRIu32 " publishers are not followed, "
+			    "too many came (several narrower patterns follow "
+			    "more)", o->topic, o->missed);
+		s->missed |= o->missed > 0;
 		if (o->lost == o->reported)
 			continue;
 		cli_note("%s: %" PRIu64 " messages lost", o->topic, o->lost);
 		o->reported = o->lost;
-		s->next_report = now_ns() + SECOND;
 	}
 }
 
@@ -380,7 +388,8 @@ static int take_round(struct session *s)
 			break;
 		some = true;
 		/* A command may take long, and its end be wished. */
-		if (exec.command != NULL && cli_signal())
+		if (exec.command != NULL && (cli_signal() ||
+		    now_ns() >= s->deadline))
 			break;
 	}
 	return rc < 0 ? rc : some ? TAKEN : rc;
@@ -401,7 +410,7 @@ static int timed_out(const struct session *s)
 {
 	if (s->taken > 0 && !chosen.counted && !exit_at_end)
 		return CLI_OK;
-	cli_error("timed out after %" PRIu64 " messages", s->taken);
+	cli_note("timed out after %" PRIu64 " messages", s->taken);
 	return CLI_TIMEOUT;
 }
 
@@ -444,7 +453,7 @@ static int follow(struct session *s)
 		stats_tick(lost_in_all(s));
 		if (rc == TAKEN)
 			s->last = now;
-		if (now >= s->deadline && s->taken < chosen.limit)
+		if (now_ns() >= s->deadline && s->taken < chosen.limit)
 			return timed_out(s);
 		if (rc == TAKEN)
 			continue;
@@ -505,8 +514,8 @@ static int sum_up(struct session *s, int status)
 		    lost);
 	if (status == CLI_OK && exec.failed > 0)
 		return CLI_ERROR;
-	return status == CLI_OK && fail_on_loss && lost > 0 ? CLI_LOSS :
-	    status;
+	return status == CLI_OK && fail_on_loss && (lost > 0 || s->missed) ?
+	    CLI_LOSS : status;
 }
 
 static int run(const char *const *operands)
@@ -538,6 +547,5 @@ static int run(const char *const *operands)
 
 int main(int argc, const char **argv)
 {
-	cli.client = true;
 	return cli_main(argc, argv, options, "TOPIC...", run);
 }

@@ -287,7 +287,7 @@ struct port {
 	uint64_t offset;	/* of ring or subscription in p<participant> */
 	uint64_t registration;	/* order of opening in the domain */
 	uint32_t redeems;	/* redeemer: serial of its one publisher; or 0 */
-	uint32_t reserved1;
+	shared_u32 unfollowed;	/* lossy subscriber: publishers beyond its cursors */
 };
 _Static_assert(sizeof(struct port) == 128, "port is two lines");
 

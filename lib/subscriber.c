@@ -360,6 +360,8 @@ int zcp_sub_status(zcp_sub *sub, zcp_sub_info *info)
 		return rc;
 	sub_look_for_ends(sub);
 	*info = sub->info;
+	info->unfollowed = fact_load32(
+	    &sub->bus->d.ports[sub->port].unfollowed);
 	info->publishers = 0;
 	for (uint32_t k = 0; k < sub->count; k++)
 		if (sub_feed(sub, k)->state != FEED_ENDED)

@@ -125,9 +125,9 @@ load helper
     assert_success
 }
 
-@test "defaults come from the files of client and command, the command line has the last word" {
+@test "defaults come from the files of all and of the command, the command line has the last word" {
     mkdir -p "$XDG_CONFIG_HOME/zcp"
-    printf '# the lab\n\ndomain = lab.%s\nname=me\n' "$$" >"$XDG_CONFIG_HOME/zcp/client.conf"
+    printf '# the lab\n\ndomain = lab.%s\nname=me\n' "$$" >"$XDG_CONFIG_HOME/zcp/zcp.conf"
     printf 'count = 2\n  hex\n' >"$XDG_CONFIG_HOME/zcp/zcp-sub.conf"
     printf 'retain\nhistory = 3\n' >"$XDG_CONFIG_HOME/zcp/zcp-pub.conf"
     seq 5 | zcp-pub t
@@ -139,15 +139,23 @@ load helper
     # The overridden text is popt's, and stays with it.
     ASAN_OPTIONS=detect_leaks=0 run zcp-sub -c 1 t
     refute_line --partial "|4|"
-    run zcp-routed -d "lab.$$" --status
+    run zcp-routed --status
     assert_output --partial "domain=lab.$$"
     zcp-routed -d "lab.$$" --stop
     rm -f /dev/shm/zcp.*."lab.$$".*
+}
+
+@test "a usage error says which defaults had a say" {
+    mkdir -p "$XDG_CONFIG_HOME/zcp"
+    echo json >"$XDG_CONFIG_HOME/zcp/zcp-sub.conf"
+    run -2 zcp-sub -x t
+    assert_output --partial "exclude each other"
+    assert_output --partial "zcp-sub.conf has a say, too"
 }
 
 @test "a default that makes no sense is named with its file and line" {
     mkdir -p "$XDG_CONFIG_HOME/zcp"
     printf '\nquiet\nnonsense = 5\n' >"$XDG_CONFIG_HOME/zcp/zcp-pub.conf"
     run -2 zcp-pub t -m x
-    assert_output --partial "zcp/zcp-pub.conf:3: --nonsense=5: unknown option"
+    assert_output --partial "zcp/zcp-pub.conf:3: nonsense=5: unknown option"
 }

@@ -300,6 +300,49 @@ history_of() { zcp-sub -I 0 "$@"; }
     leftovers_allowed=1
 }
 
+@test "-W starts no command after its time; a signal waits for those that run" {
+    start_routed
+    seq 30 | zcp-pub --history 30 --retain t
+    run zcp-sub -W 300ms --exec 'echo started; sleep 0.2; echo done' t
+    [ "$(grep -c started <<<"$output")" -lt 30 ]
+    assert_equal "$(grep -c started <<<"$output")" "$(grep -c 'done' <<<"$output")"
+    reader --exec "echo started; sleep 0.2; echo 'done'" t
+    eventually grep -q started "$WORK/out"
+    kill -TERM "$reader"
+    ends_with 143 "$reader"
+    assert_equal "$(grep -c started "$WORK/out")" "$(grep -c 'done' "$WORK/out")"
+    leftovers_allowed=1
+}
+
+@test "a line that is too long is told by its number" {
+    run -1 zcp-pub t < <(echo a; echo b; head -c 70000 /dev/zero | tr '\0' x; echo; echo c)
+    assert_output --partial "standard input: message 3 is too large"
+}
+
+@test "what was left behind gives way to those who live, and only where that helps" {
+    start_routed --max-participants 4 --pool 128:8 --pool 64K:4
+    local i
+    for i in 1 2 3 4 5 6; do
+        zcp-pub --retain "kept/$i" -m "state $i, which takes a chunk of the small pool"
+    done
+    # Four places, and a reader needs one of them.
+    run zcp-sub -I 0 'kept/*'
+    assert_success
+    assert_equal "$(wc -l <<<"$output")" 3
+    assert_line --partial "state 6"
+    refute_line --partial "state 1"
+    eventually status_has "participants=0"
+    assert [ "$(zcp-routed --status | sed -n 's/.* cut=\([0-9]*\).*/\1/p')" -ge 3 ]
+    # The large pool runs empty: the small messages would not help.
+    reader --drop big
+    head -c 2000000 /dev/zero | zcp-pub -F raw:60000 big
+    kill -TERM "$reader"
+    ends_with 143 "$reader"
+    run zcp-sub -I 0 'kept/*'
+    assert_line --partial "state 6"
+    leftovers_allowed=1
+}
+
 @test "-P runs so many at once, and waits for the last" {
     mkfifo "$WORK/meet"
     zcp-pub --history 9 --retain t -m 1 -m 2

@@ -67,6 +67,21 @@ handle() { sed -n "$1p" "$WORK/handles"; }
     eventually all_free
 }
 
+@test "handles that nobody redeems are given up, and said so" {
+    start_routed
+    run -1 timeout 60 bash -c 'set -o pipefail; seq 9 | zcp-pub --handles h | grep nothing | zcp-sub --handles'
+    assert_output --partial "nobody has redeemed a handle: 9 messages are given up"
+    eventually all_free
+}
+
+@test "a filter that holds everything back is told whom zcp-pub waits for" {
+    start_routed
+    open_input
+    seq 5000 >"$WORK/in"
+    spawn zcp-pub --handles h "$WORK/in" >"$WORK/input" 2>"$WORK/err"
+    eventually grep -q "waits for a first redeemer of its handles" "$WORK/err"
+}
+
 @test "a forged, stale or doubled handle is an error that shows it; the others are redeemed" {
     start_routed
     publisher_of_handles

@@ -308,6 +308,36 @@ START_TEST(retained_history_gives_way_to_those_who_live)
 }
 END_TEST
 
+START_TEST(a_lossy_reader_that_is_full_keeps_no_publisher_away)
+{
+	zcp_sub_options lossy = { .publishers = 2, .lossy = 1 };
+	zcp_sub_options reliable = { .publishers = 2 };
+	zcp_pub *pub[3], *refused;
+	zcp_sub_info info;
+	zcp_sub *sub, *full;
+
+	start(_i);
+	must(zcp_subscribe(bus, "t", &lossy, &sub));
+	for (int i = 0; i < 3; i++)
+		pub[i] = offer(64, 0);
+	must(zcp_sub_status(sub, &info));
+	ck_assert_uint_eq(info.publishers, 2);
+	ck_assert_uint_eq(info.unfollowed, 1);
+	send_number(pub[2], 2, 8);
+	send_number(pub[1], 1, 8);
+	expect(sub, 1);
+	/* One that is to lose nothing does: the publisher is refused. */
+	zcp_stop_offer(&pub[2]);
+	must(zcp_subscribe(bus, "t", &reliable, &full));
+	ck_assert_int_eq(zcp_offer(bus, "t", NULL, &refused), -ZCP_E_REFUSED);
+	zcp_unsubscribe(&full);
+	zcp_unsubscribe(&sub);
+	for (int i = 0; i < 2; i++)
+		zcp_stop_offer(&pub[i]);
+	stop();
+}
+END_TEST
+
 /* ---- batches -------------------------------------------------------------------- */
 
 START_TEST(a_batch_takes_what_there_is_in_order)
@@ -763,6 +793,7 @@ int main(void)
 	in_each_mode(t,
 	    history_of_a_dead_publisher_stays_and_its_death_is_told);
 	in_each_mode(t, cursors_of_history_that_was_read_serve_again);
+	in_each_mode(t, a_lossy_reader_that_is_full_keeps_no_publisher_away);
 	in_each_mode(t, subscribing_while_history_goes_never_fails);
 	in_each_mode(t, history_keeps_no_more_than_half_of_a_pool);
 	in_each_mode(t, retained_history_gives_way_to_those_who_live);

@@ -118,10 +118,28 @@ static void part_from_ended(struct routed *r, uint32_t subscriber)
 	}
 }
 
+/* A reader that may lose messages keeps no publisher away: it loses all of
+ * this one's, and is told so. */
+static void beyond_cursors(struct routed *r, uint32_t publisher,
+    uint32_t subscriber)
+{
+	struct port *s = port_of(r, subscriber);
+	uint32_t n = fact_load32(&s->unfollowed);
+
+	fact_publish32(&s->unfollowed, n + 1);
+	if (n == 0)
+		log_warn("%s (pid %u) follows %u publishers of %s, as many as "
+		    "it asked for; it will miss %s and what comes",
+		    r->d.participants[s->participant].name,
+		    r->d.participants[s->participant].pid, s->slots,
+		    r->d.topics[s->topic].name,
+		    r->d.topics[port_of(r, publisher)->topic].name);
+}
+
 static int link_ports(struct routed *r, uint32_t publisher,
     uint32_t subscriber)
 {
-	const struct port *s = port_of(r, subscriber);
+	struct port *s = port_of(r, subscriber);
 	uint32_t cursor = free_cursor(r, subscriber), flags;
 	int rc;
 
@@ -129,6 +147,10 @@ static int link_ports(struct routed *r, uint32_t publisher,
 		/* Some may belong to history that has been read. */
 		part_from_ended(r, subscriber);
 		cursor = free_cursor(r, subscriber);
+	}
+	if (cursor == UINT32_MAX && !(s->flags & PORT_RELIABLE)) {
+		beyond_cursors(r, publisher, subscriber);
+		return 0;
 	}
 	if (cursor == UINT32_MAX)
 		return error_set(ZCP_E_REFUSED, "the subscription of %s (pid "

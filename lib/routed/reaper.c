@@ -363,19 +363,41 @@ static bool has_free(const struct routed *r, uint64_t size)
 	return false;
 }
 
-/* The history that ended longest ago, for good; false: there is none. */
-static bool give_up_history(struct routed *r)
+/* Has this publisher a chunk of `size` bytes or more in its ring? */
+static bool has_chunk(const struct routed *r, uint32_t serial, uint64_t size)
+{
+	for (uint32_t p = 0; p < r->d.pools.count; p++) {
+		const struct pool *pool = &r->d.pools.pool[p];
+
+		for (uint32_t i = 0; pool->chunk_size >= size &&
+		    i < pool_count(pool); i++) {
+			uint64_t word = word_load(&pool->word[i]);
+
+			if (word_state(word) == CHUNK_PUBLISHED &&
+			    word_serial(word) == serial)
+				return true;
+		}
+	}
+	return false;
+}
+
+/* The history that ended longest ago, of those that have such a chunk (size
+ * 0: of all), for good; false: there is none. */
+bool give_up_history(struct routed *r, uint64_t size)
 {
 	struct progress at;
 	struct port *oldest = NULL;
 
 	chain_each(&r->of_state, PORTS_ENDED, i, after)
 		if (r->keep[i] > 0 && (oldest == NULL ||
-		    r->d.ports[i].ended_at < oldest->ended_at))
+		    r->d.ports[i].ended_at < oldest->ended_at) &&
+		    (size == 0 || has_chunk(r, fact_load32(
+		    &r->d.ports[i].serial), size)))
 			oldest = &r->d.ports[i];
 	if (oldest == NULL)
 		return false;
-	log_warn("memory is short: %u retained messages of %s are given up",
+	log_warn("%s short: %u retained messages of %s are given up",
+	    size ? "memory is" : "places for participants are",
 	    r->keep[oldest - r->d.ports], r->d.topics[oldest->topic].name);
 	news_add(&r->d.m->cut, r->keep[oldest - r->d.ports]);
 	oldest->retain = 0;
@@ -407,7 +429,7 @@ void sweep_all(struct routed *r, uint64_t size)
 	sweep_now(r);
 	/* Who lives goes before what was left behind. */
 	while (r->sweep_size > 0 && !has_free(r, r->sweep_size) &&
-	    give_up_history(r))
+	    give_up_history(r, r->sweep_size))
 		sweep_now(r);
 	r->sweep_size = 0;
 }

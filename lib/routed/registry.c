@@ -112,7 +112,7 @@ static int find_slot(struct routed *r, uint64_t nonce, pid_t pid,
 			vacant = (int)i;
 	}
 	return vacant >= 0 ? vacant : error_set(ZCP_E_REFUSED, "all %u "
-	    "participants are in use, those that ended and left history or "
+	    "participants are in use, those that ended and left "
 	    "unread messages included (zcp-routed --max-participants)",
 	    r->d.m->max_participants);
 }
@@ -144,6 +144,16 @@ static int member_create(struct routed *r, uint32_t slot, uint64_t incarnation,
 	return rc;
 }
 
+/* Of what was left behind, the oldest goes; false: nothing is. */
+static bool make_place(struct routed *r)
+{
+	retain_plan(r);
+	if (!give_up_history(r, 0))
+		return false;
+	drain(r);
+	return true;
+}
+
 int participant_add(struct routed *r, const char *name, uint64_t nonce,
     pid_t pid, uid_t uid, gid_t gid)
 {
@@ -151,6 +161,9 @@ int participant_add(struct routed *r, const char *name, uint64_t nonce,
 	bool repeated;
 	int slot = find_slot(r, nonce, pid, &repeated), rc;
 
+	/* Who lives goes before what was left behind. */
+	while (slot < 0 && make_place(r))
+		slot = find_slot(r, nonce, pid, &repeated);
 	if (slot < 0 || repeated)
 		return slot;
 	p = &r->d.participants[slot];
@@ -299,6 +312,8 @@ int port_add(struct routed *r, const struct registration *want)
 	struct port *p;
 	uint32_t serial;
 
+	while (index < 0 && make_place(r))
+		index = find_port(r, want, &repeated);
 	if (index < 0 || repeated)
 		return index;
 	if ((rc = check_place(r, want)) < 0)
@@ -320,6 +335,7 @@ int port_add(struct routed *r, const struct registration *want)
 	p->history = want->history;
 	p->depth = want->depth;
 	p->redeems = want->redeems;
+	fact_publish32(&p->unfollowed, 0);
 	fact_publish32(&p->gated, (want->flags & PORT_UNLISTED) != 0);
 	p->offset = want->offset;
 	p->registration = fact_load(&r->d.m->registrations) + 1;
