@@ -3,6 +3,7 @@
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -129,11 +130,14 @@ int cli_failed(int rc)
 static volatile sig_atomic_t noted;
 static int signal_pipe[2] = { -1, -1 };
 
+/* Any second one ends at once. */
 static void note_signal(int sig)
 {
 	int saved = errno;
 
 	noted = sig;
+	signal(SIGINT, SIG_DFL);
+	signal(SIGTERM, SIG_DFL);
 	if (signal_pipe[1] >= 0 && write(signal_pipe[1], "", 1) < 0)
 		errno = saved;
 	errno = saved;
@@ -147,9 +151,24 @@ void cli_catch_signals(void)
 		signal_pipe[0] = signal_pipe[1] = -1;
 	memset(&act, 0, sizeof(act));
 	act.sa_handler = note_signal;
-	act.sa_flags = (int)SA_RESETHAND;
-	sigaction(SIGINT, &act, NULL);
 	sigaction(SIGTERM, &act, NULL);
+	/* A script's background commands are not ended by its ^C. */
+	if (signal(SIGINT, SIG_IGN) != SIG_IGN)
+		sigaction(SIGINT, &act, NULL);
+}
+
+void cli_broken_pipe(void)
+{
+	signal(SIGPIPE, SIG_DFL);
+	raise(SIGPIPE);
+}
+
+bool cli_unread(void)
+{
+	struct pollfd p = { .fd = STDOUT_FILENO, .events = 0 };
+
+	return poll(&p, 1, 0) > 0 &&
+	    (p.revents & (POLLERR | POLLHUP | POLLNVAL));
 }
 
 int cli_signal(void)

@@ -67,6 +67,10 @@ int cli_open(zcp **bus);
  * second one ends at once. */
 void cli_catch_signals(void);
 int cli_signal(void);		/* the noted one, or 0 */
+/* Ends as a write to a pipe that nobody reads would. */
+void cli_broken_pipe(void);
+/* Is nobody left who reads standard output, a pipe or socket? */
+bool cli_unread(void);
 /* A descriptor that is readable once a signal was noted. */
 int cli_signal_fd(void);
 

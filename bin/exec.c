@@ -57,13 +57,19 @@ static void set_facts(const zcp_msg *msg, const zcp_source *source)
 	setenv("ZCP_DELAY", text, 1);
 }
 
-static int spawn(const struct exec *e, int input)
+void exec_prepare(void)
+{
+	signal(SIGCHLD, SIG_DFL);
+	if (cli.domain != NULL)
+		setenv("ZCP_DOMAIN", cli.domain, 1);
+}
+
+static int spawn(const struct exec *e, int input, pid_t *pid)
 {
 	char *argv[] = { "sh", "-c", (char *)e->command, NULL };
 	posix_spawn_file_actions_t files;
 	posix_spawnattr_t attr;
 	sigset_t defaults;
-	pid_t pid;
 	int rc;
 
 	sigemptyset(&defaults);
@@ -74,7 +80,7 @@ static int spawn(const struct exec *e, int input)
 	posix_spawnattr_init(&attr);
 	posix_spawnattr_setsigdefault(&attr, &defaults);
 	posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGDEF);
-	rc = posix_spawn(&pid, "/bin/sh", &files, &attr, argv, environ);
+	rc = posix_spawn(pid, "/bin/sh", &files, &attr, argv, environ);
 	posix_spawnattr_destroy(&attr);
 	posix_spawn_file_actions_destroy(&files);
 	return rc;
@@ -82,6 +88,7 @@ static int spawn(const struct exec *e, int input)
 
 static bool reap_one(struct exec *e, int options)
 {
+	unsigned i = 0;
 	int status;
 	pid_t pid;
 
@@ -90,7 +97,11 @@ static bool reap_one(struct exec *e, int options)
 		;
 	if (pid <= 0)
 		return false;
-	e->running--;
+	while (i < e->running && e->pid[i] != pid)
+		i++;
+	if (i == e->running)
+		return true;		/* a child that it was born with */
+	e->pid[i] = e->pid[--e->running];
 	if (status != 0) {
 		e->failed++;
 		if (cli.verbose)
@@ -105,6 +116,7 @@ static bool reap_one(struct exec *e, int options)
 int exec_message(struct exec *e, const zcp_msg *msg, const zcp_source *source)
 {
 	int input, rc;
+	pid_t pid;
 
 	exec_reap(e);
 	while (e->running >= e->most && reap_one(e, 0))
@@ -115,14 +127,14 @@ int exec_message(struct exec *e, const zcp_msg *msg, const zcp_source *source)
 		    msg->size, e->command, strerror(errno));
 		return -1;
 	}
-	rc = spawn(e, input);
+	rc = spawn(e, input, &pid);
 	close(input);
 	if (rc != 0) {
 		cli_error("cannot run '%s': %s", e->command, strerror(rc));
 		return -1;
 	}
 	e->started++;
-	e->running++;
+	e->pid[e->running++] = pid;
 	return 0;
 }
 

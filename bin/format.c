@@ -162,6 +162,11 @@ void envelope_render(struct output *o, const zcp_msg *msg,
 	    ",\"size\":%zu,", source->topic, msg->seq,
 	    msg->time ? time : "null", msg->time ? delay : "null",
 	    source->name, source->pid, msg->kind, msg->size);
+	/* Cut between characters, where it is text. */
+	for (size_t less = 0; less < 4 && less < size && size < msg->size &&
+	    !text_is_utf8(msg->data, size); less++)
+		if (text_is_utf8(msg->data, size - less))
+			size -= less;
 	if (text_is_utf8(msg->data, size)) {
 		put_text(o, "\"payload\":");
 		text_json(emit, o, msg->data, size);

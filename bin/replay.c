@@ -13,6 +13,7 @@
 #include "units.h"
 
 enum { READ_MOST = 65536 };
+#define FAR (INT64_MAX / 4)		/* ns; whatever a frame says */
 
 struct replay_topic {
 	char name[FRAME_TOPIC];
@@ -28,9 +29,17 @@ struct pending {
 	uint64_t frames;
 };
 
+static int damaged(const struct pending *p, const char *what)
+{
+	cli_error("%s: frame %" PRIu64 " %s (zcp-sub -F frame makes them)",
+	    p->in.name, p->frames + 1, what);
+	return CLI_ERROR;
+}
+
 /* ---- topics --------------------------------------------------------------------- */
 
-static int topic_of(struct replay *r, const char *name, zcp_pub **pub)
+static int topic_of(struct replay *r, const struct pending *p,
+    const char *name, zcp_pub **pub)
 {
 	struct replay_topic *t;
 	int rc;
@@ -46,7 +55,8 @@ static int topic_of(struct replay *r, const char *name, zcp_pub **pub)
 	}
 	if ((rc = zcp_offer(r->bus, name, r->options, &t->pub)) < 0) {
 		free(t);
-		return cli_failed(rc);
+		return rc == -ZCP_E_ARG ? damaged(p, "names no topic") :
+		    cli_failed(rc);
 	}
 	strcpy(t->name, name);
 	HASH_ADD_STR(r->topics, name, t);
@@ -55,13 +65,6 @@ static int topic_of(struct replay *r, const char *name, zcp_pub **pub)
 }
 
 /* ---- frames ---------------------------------------------------------------------- */
-
-static int damaged(const struct pending *p, const char *what)
-{
-	cli_error("%s: frame %" PRIu64 " %s (zcp-sub -F frame makes them)",
-	    p->in.name, p->frames + 1, what);
-	return CLI_ERROR;
-}
 
 /* Reads on until `need` bytes are there; *there: they are. */
 static int fill_up(struct pending *p, size_t need, bool *there)
@@ -117,14 +120,17 @@ static int next_header(struct pending *p, struct frame *f, size_t *size)
 /* At the distance from the first one that the recording gives it. */
 static bool wait_for(struct replay *r, const struct frame *f)
 {
+	double after;
+
 	if (r->speed == 0 || f->time == 0)
 		return pace_next(&sending.pace);
 	if (r->first == 0) {
 		r->first = f->time;
 		r->began = now_ns();
 	}
-	return pace_until(r->began + (int64_t)((double)(f->time - r->first) /
-	    r->speed));
+	after = ((double)f->time - (double)r->first) / r->speed;
+	return pace_until(r->began + (after > FAR ? FAR : after < 0 ? 0 :
+	    (int64_t)after));
 }
 
 static int replay_one(struct replay *r, struct pending *p,
@@ -136,7 +142,7 @@ static int replay_one(struct replay *r, struct pending *p,
 	bool there;
 	int status, rc;
 
-	if ((status = topic_of(r, f->topic, &pub)) != CLI_OK)
+	if ((status = topic_of(r, p, f->topic, &pub)) != CLI_OK)
 		return status;
 	if (f->kind > UINT16_MAX)
 		return damaged(p, "has a type of more than 65535");

@@ -2,8 +2,6 @@
 
 #include <fcntl.h>
 #include <inttypes.h>
-#include <poll.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -15,7 +13,6 @@
 
 #define REDEEM_LOOK (SECOND / 10)
 #define REDEEM_GRACE SECOND		/* before it ends its output */
-#define REDEEM_LAST (10 * SECOND)	/* after which nobody comes any more */
 
 struct sending sending;
 
@@ -34,14 +31,6 @@ static int64_t patience(void)
 	return sending.drop ? 0 : progress_shown() ? SECOND / 2 : SECOND;
 }
 
-/* Nobody is left to whom handles could be given. */
-static bool unread_output(void)
-{
-	struct pollfd p = { .fd = STDOUT_FILENO, .events = 0 };
-
-	return poll(&p, 1, 0) > 0 && (p.revents & (POLLERR | POLLNVAL));
-}
-
 /* Is the call to be made again? */
 static bool again(zcp_pub *pub, int rc)
 {
@@ -53,8 +42,11 @@ static bool again(zcp_pub *pub, int rc)
 	if (rc != -ZCP_E_TIMEOUT || sending.drop)
 		return false;
 	/* As the next line would find. */
-	if (sending.handles && unread_output())
-		raise(SIGPIPE);
+	if (sending.handles && cli_unread())
+		cli_broken_pipe();
+	/* Nobody may ever come to redeem what is left. */
+	if (sending.handles && cli_signal() && zcp_pub_readers(pub) == 0)
+		return false;
 	if (!zcp_pub_blocker(pub, who, sizeof(who)))
 		strcpy(who, "memory, which all topics share "
 		    "(zcp-routed --status shows who has it)");
@@ -162,7 +154,7 @@ static void end_output(void)
 	close(null);
 }
 
-int send_until_redeemed(zcp_pub *pub)
+int send_until_redeemed(zcp_pub *pub, int64_t patience)
 {
 	int64_t began = now_ns();
 	struct stat st;
@@ -170,11 +162,11 @@ int send_until_redeemed(zcp_pub *pub)
 	int rc;
 
 	while ((rc = zcp_pub_drain(pub, REDEEM_LOOK)) == -ZCP_E_TIMEOUT &&
-	    !unread_output() && !cli_signal()) {
+	    !cli_unread() && !cli_signal()) {
 		if (now_ns() > began + REDEEM_GRACE)
 			end_output();
 		/* Handles in a file may be redeemed tomorrow. */
-		if (!kept && now_ns() > began + REDEEM_LAST &&
+		if (!kept && now_ns() - began > patience &&
 		    zcp_pub_readers(pub) == 0) {
 			cli_error("nobody has redeemed a handle: %" PRIu64
 			    " messages are given up", sending.sent);

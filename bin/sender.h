@@ -38,7 +38,8 @@ int send_loan(zcp_pub *pub, size_t size, zcp_chunk *chunk);
 bool send_dropped(int rc, size_t count);
 
 /* With --handles: until all are redeemed, or nobody reads standard output any
- * more.  An exit status. */
-int send_until_redeemed(zcp_pub *pub);
+ * more, or nobody has come for so long (ns; standard output is no file).  An
+ * exit status. */
+int send_until_redeemed(zcp_pub *pub, int64_t patience);
 
 #endif

@@ -1,5 +1,6 @@
 #include "sources.h"
 
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -181,7 +182,28 @@ static char *next_handle(struct sources *s, int *rc)
 	}
 }
 
-/* The redeemer for its publisher. */
+/* Redeemers whose publishers have ended. */
+static void let_go(struct sources *s)
+{
+	zcp_sub_info info;
+
+	for (size_t k = s->count; k-- > 0;)
+		if (zcp_sub_status(s->source[k].sub, &info) < 0 ||
+		    (info.seen > 0 && info.publishers == 0)) {
+			zcp_unsubscribe(&s->source[k].sub);
+			s->source[k] = s->source[--s->count];
+		}
+}
+
+/* The handle is the next one again. */
+static void put_back(struct sources *s, const char *handle)
+{
+	s->start = (size_t)(handle - s->line);
+	s->line[s->start + strlen(handle)] = '\n';
+}
+
+/* The redeemer for its publisher; HOLDS_FULL: all that is held must be
+ * released before. */
 static int redeemer_of(struct sources *s, const char *handle, size_t *k)
 {
 	struct source *source;
@@ -190,6 +212,11 @@ static int redeemer_of(struct sources *s, const char *handle, size_t *k)
 	for (*k = 0; *k < s->count; ++*k)
 		if (zcp_redeems(s->source[*k].sub, handle))
 			return 0;
+	if (s->count > 0 && !s->flushed)
+		return HOLDS_FULL;
+	s->flushed = false;
+	let_go(s);
+	*k = s->count;
 	if ((source = add(s, "handles")) == NULL)
 		return -ZCP_E_SYS;
 	if ((rc = zcp_redeemer(s->bus, handle, NULL, &source->sub)) < 0)
@@ -205,14 +232,17 @@ static int take_by_handle(struct sources *s, zcp_msg *msg, zcp_sub **sub)
 	size_t k;
 
 	while ((handle = next_handle(s, &rc)) != NULL) {
-		if ((rc = redeemer_of(s, handle, &k)) == 0) {
+		if ((rc = redeemer_of(s, handle, &k)) == HOLDS_FULL) {
+			put_back(s, handle);
+			s->flushed = true;
+			return HOLDS_FULL;
+		}
+		if (rc == 0) {
 			*sub = s->source[k].sub;
 			rc = zcp_redeem(*sub, handle, msg);
-			if (rc == -ZCP_E_HOLDS) {
-				/* Once more, after a release. */
-				s->start = (size_t)(handle - s->line);
-				s->line[s->start + strlen(handle)] = '\n';
-			}
+			/* Once more, after a release. */
+			if (rc == -ZCP_E_HOLDS)
+				put_back(s, handle);
 			if (rc != -ZCP_E_HANDLE)
 				return taken(s, k, msg, rc);
 		}
@@ -282,9 +312,16 @@ int sources_wait(struct sources *s, int64_t most)
 		input_wait_for(&s->in, most);
 		return CLI_OK;
 	}
-	/* What waits for an earlier one waits no longer than it must. */
-	if (something_ahead(s) && most > s->order / 4)
-		most = s->order / 4;
+	/* What waits for an earlier one waits no longer than it must; the
+	 * others have more, which wakes nobody. */
+	if (something_ahead(s)) {
+		struct pollfd p = { .fd = cli_signal_fd(), .events = POLLIN };
+
+		if (most > s->order / 4)
+			most = s->order / 4;
+		poll(&p, 1, (int)(most / (SECOND / 1000)) + 1);
+		return CLI_OK;
+	}
 	rc = s->tap != NULL ? zcp_tap_wait(s->tap, most) :
 	    zcp_waitset_wait(s->set, &ready, 1, most);
 	return rc < 0 && rc != -ZCP_E_INTR ? cli_failed(rc) : CLI_OK;

@@ -33,6 +33,7 @@ struct sources {
 	size_t start, fill;
 	bool ended;			/* no more handles */
 	uint64_t refused;		/* handles that were no good */
+	bool flushed;			/* nothing is held: redeemers may go */
 	size_t last;			/* source of the last message */
 };
 

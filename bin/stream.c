@@ -218,10 +218,9 @@ static size_t next_size(const struct stream *s)
 	if (need < want)
 		return want;
 	/* A message whose end is not in sight: twice as much each time. */
-	if (s->carried >= want && need < 2 * s->carried &&
-	    2 * s->carried <= s->largest)
-		return 2 * s->carried;
-	return need;
+	if (s->carried < want || need >= 2 * s->carried || need > s->largest)
+		return need;
+	return 2 * s->carried < s->largest ? 2 * s->carried : s->largest;
 }
 
 static int next_chunk(struct stream *s)
@@ -328,6 +327,7 @@ static int look_beyond(struct stream *s, const struct input *in)
 {
 	size_t left = s->fill - s->start, length = left, need;
 	zcp_chunk none;
+	bool whole;
 
 	if (s->chunk.data == NULL)
 		return 0;
@@ -337,12 +337,24 @@ static int look_beyond(struct stream *s, const struct input *in)
 	if (left < s->largest || (s->framing.kind != FRAMING_DELIMITED &&
 	    s->framing.kind != FRAMING_FILE))
 		return 0;
-	if (s->framing.kind == FRAMING_FILE ? !at_end(in) :
-	    !ends_here(s, in, &length))
+	whole = s->framing.kind == FRAMING_FILE ? at_end(in) :
+	    ends_here(s, in, &length);
+	if (cli_signal())
+		return 0;
+	if (!whole)
 		return zcp_loan(s->pub, left + 1, &none, 0);
 	add_part(s, s->start, s->start, length);
 	s->start = s->fill;
 	return publish_found(s);
+}
+
+/* Would what is there, if this were the end, be a message of another size
+ * than was meant? */
+static bool cut_short(const struct stream *s)
+{
+	return cli_signal() && (s->framing.kind == FRAMING_FILE ||
+	    s->framing.kind == FRAMING_RECORDS ||
+	    s->framing.kind == FRAMING_U32BE);
 }
 
 /* The last message needs no delimiter; a cut frame is an error. */
@@ -353,6 +365,11 @@ static int finish(struct stream *s)
 	if (s->chunk.data == NULL || left == 0 || sending_left() == 0 ||
 	    (s->copies && cli_signal()))
 		return 0;
+	if (cut_short(s)) {
+		cli_note("%s: %zu bytes of a message that had not come whole "
+		    "are left out", s->source, left);
+		return 0;
+	}
 	if (s->framing.kind == FRAMING_U32BE) {
 		size_t need = framing_need(&s->framing, bytes(s) + s->start,
 		    left);
@@ -384,7 +401,8 @@ static int publish_input(struct stream *s, const struct input *in)
 			return failed(s, rc);
 	}
 	/* What a chunk that was given away left behind: whole messages too. */
-	while (n == 0 && s->carried > 0 && sending_left() > 0)
+	while (s->carried > 0 && sending_left() > 0 &&
+	    !(s->copies && cli_signal()))
 		if ((rc = make_room(s)) < 0 || (rc = cut(s)) < 0)
 			return failed(s, rc);
 	if ((rc = finish(s)) < 0)
@@ -413,11 +431,18 @@ void stream_close(struct stream *s)
 int stream_file(struct stream *s, const char *path)
 {
 	struct input in;
+	uint64_t before;
 	int status = input_open(&in, path);
 
 	if (status != CLI_OK)
 		return status;
+	before = sending.sent + sending.dropped;
 	status = publish_input(s, &in);
+	/* A file that is empty is a message, too. */
+	if (status == CLI_OK && s->framing.kind == FRAMING_FILE &&
+	    in.fd != STDIN_FILENO && !cli_signal() && sending_left() > 0 &&
+	    sending.sent + sending.dropped == before)
+		status = stream_text(s, "");
 	input_close(&in);
 	return status;
 }

@@ -25,16 +25,20 @@ int64_t now_ns(void)
 }
 
 #define OFFSET_STEP INT64_C(10000)
+#define OFFSET_OLD (60 * SECOND)	/* the clock may have been set since */
 
 int64_t realtime_offset(void)
 {
-	static int64_t offset;
+	static int64_t offset, read;
+	int64_t now = clock_of(CLOCK_MONOTONIC);
 
 	/* Two readings lie some ns apart, each time others; who compares times
 	 * that two processes printed wants them to be the same. */
-	if (offset == 0)
+	if (read == 0 || now - read > OFFSET_OLD) {
 		offset = (clock_of(CLOCK_REALTIME) - clock_of(CLOCK_MONOTONIC) +
 		    OFFSET_STEP / 2) / OFFSET_STEP * OFFSET_STEP;
+		read = now;
+	}
 	return offset;
 }
 
@@ -63,6 +67,10 @@ bool read_size(const char *text, uint64_t *bytes)
 	*bytes = (uint64_t)n << shift;
 	return true;
 }
+
+/* Spaces of a century, and of a nanosecond. */
+#define RATE_LEAST 3e-10
+#define RATE_MOST 1e9
 
 /* Nanoseconds in a unit; 0: no such unit. */
 static double unit_ns(const char *name)
@@ -116,10 +124,10 @@ bool read_rate(const char *text, double *rate)
 		unit = unit_ns(end + 1);
 	else if (*end != '\0')
 		return false;
-	if (unit == 0 || !(n > 0))
+	if (unit == 0)
 		return false;
 	*rate = n * 1e9 / unit;
-	return true;
+	return *rate >= RATE_LEAST && *rate <= RATE_MOST;
 }
 
 static int hex_digit(char c)

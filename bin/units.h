@@ -10,7 +10,7 @@
 
 /* CLOCK_MONOTONIC, ns. */
 int64_t now_ns(void);
-/* What to add to it for CLOCK_REALTIME; as of the first call. */
+/* What to add to it for CLOCK_REALTIME; as of a minute ago at most. */
 int64_t realtime_offset(void);
 
 /* "64K", "2M", "1G" (1024s); "10s", "250ms", "5us", "1.5" (seconds), "2m",
@@ -18,7 +18,8 @@ int64_t realtime_offset(void);
 bool read_size(const char *text, uint64_t *bytes);
 bool read_time(const char *text, int64_t *ns);
 
-/* "1000", "1000/s", "10/min", "2.5/h": how many a second; more than 0. */
+/* "1000", "1000/s", "10/min", "2.5/h": how many a second; from
+ * one in a century to one in a nanosecond. */
 bool read_rate(const char *text, double *rate);
 
 /*

@@ -15,6 +15,7 @@
 #include "units.h"
 
 enum { SLOTS = 1024, HISTORY_MOST = 1 << 19 };
+#define REDEEM_LAST (10 * SECOND)
 
 static char *wait_text, *wait_time_text, *history_text, *retain_text,
     *rate_text, *repeat_text, *interval_text, *timed_text, *kind_text,
@@ -47,7 +48,8 @@ static struct poptOption options[] = {
 	{ "wait", 'w', POPT_ARG_STRING, &wait_text, 0,
 	    "first wait until N readers have joined", "N" },
 	{ "timeout", 'W', POPT_ARG_STRING, &wait_time_text, 0,
-	    "wait for them at most so long (10s, 250ms)", "TIME" },
+	    "wait for them at most so long (10s, 250ms); with --handles, for "
+	    "a first redeemer at the end (10s)", "TIME" },
 	{ "history", '\0', POPT_ARG_STRING, &history_text, 0,
 	    "keep the last N messages for readers that come later", "N" },
 	{ "retain", '\0', POPT_ARG_STRING | POPT_ARGFLAG_OPTIONAL,
@@ -153,11 +155,12 @@ static int read_numbers(void)
 	if (wait_text != NULL && (!read_size(wait_text, &chosen.readers) ||
 	    chosen.readers > INT32_MAX))
 		return cli_usage("-w %s: not a count", wait_text);
-	chosen.readers_timeout = -1;
+	chosen.readers_timeout = handles ? REDEEM_LAST : -1;
 	if (wait_time_text == NULL)
 		return CLI_OK;
-	if (wait_text == NULL)
-		return cli_usage("-W %s: goes with -w", wait_time_text);
+	if (wait_text == NULL && !handles)
+		return cli_usage("-W %s: goes with -w or --handles",
+		    wait_time_text);
 	if (!read_time(wait_time_text, &chosen.readers_timeout))
 		return cli_usage("-W %s: not a time (10s, 250ms)",
 		    wait_time_text);
@@ -248,12 +251,16 @@ static uint64_t total_size(const char *const *files)
 	return total;
 }
 
-/* Standard input is read again only where it can be. */
+/* Standard input is read again, from where it was, only where it can be. */
 static int rewind_input(const char *const *files)
 {
+	static off_t began = -1;
+
+	if (began < 0)
+		began = lseek(STDIN_FILENO, 0, SEEK_CUR);
 	for (; *files != NULL; files++)
-		if (strcmp(*files, "-") == 0 &&
-		    lseek(STDIN_FILENO, 0, SEEK_SET) < 0) {
+		if (strcmp(*files, "-") == 0 && (began < 0 ||
+		    lseek(STDIN_FILENO, began, SEEK_SET) < 0)) {
 			cli_error("cannot read standard input again for "
 			    "--repeat, it is no file: name files, or -m TEXT");
 			return CLI_ERROR;
@@ -314,7 +321,9 @@ static int publish_all(struct stream *s, struct replay *r,
 			break;
 		if (r != NULL)
 			r->first = 0;
-		next += chosen.interval;
+		/* No burst after it was held up. */
+		next = now_ns() - next > chosen.interval ? now_ns() :
+		    next + chosen.interval;
 		status = publish_once(s, r, files);
 		/* Nothing, over and over, as fast as it goes? */
 		if (chosen.interval == 0 && sending_left() == left)
@@ -371,7 +380,7 @@ static int run_topic(zcp *bus, const char *topic, const char *const *files)
 	}
 	stream_close(&s);
 	if (status == CLI_OK && handles)
-		status = send_until_redeemed(s.pub);
+		status = send_until_redeemed(s.pub, chosen.readers_timeout);
 	zcp_stop_offer(&s.pub);
 	return status;
 }

@@ -1,9 +1,8 @@
 /* zcp-sub - print what arrives. */
+#include <ctype.h>
 #include <errno.h>
 #include <fnmatch.h>
 #include <inttypes.h>
-#include <poll.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,7 +21,6 @@
 #define ORDER_WAIT (SECOND / 20)	/* for one that may be earlier */
 enum {
 	ROUND = 4096,			/* messages between such looks */
-	JOBS_MOST = 1024,
 };
 
 static char *time_text, *idle_text, *count_text, *format_text, *origin_text,
@@ -140,9 +138,9 @@ static int read_counts(void)
 	if (jobs_text != NULL && exec.command == NULL)
 		return cli_usage("-P %s: goes with --exec", jobs_text);
 	if (jobs_text != NULL && (!read_size(jobs_text, &jobs) || jobs == 0 ||
-	    jobs > JOBS_MOST))
+	    jobs > EXEC_MOST))
 		return cli_usage("-P %s: not a count from 1 to %d", jobs_text,
-		    JOBS_MOST);
+		    EXEC_MOST);
 	exec.most = (unsigned)jobs;
 	chosen.most = SIZE_MAX;
 	if (truncate_text != NULL && !read_size(truncate_text, &chosen.most))
@@ -160,6 +158,12 @@ static int read_times(void)
 	return CLI_OK;
 }
 
+/* A unit: of times, then. */
+static bool ends_in_letter(const char *text)
+{
+	return isalpha((unsigned char)text[strlen(text) - 1]);
+}
+
 static int read_origin(void)
 {
 	uint64_t last;
@@ -174,8 +178,8 @@ static int read_origin(void)
 		return CLI_OK;
 	if (strcmp(origin_text, "end") == 0)
 		chosen.sub.from_end = 1;
-	else if (origin_text[0] == '-' && read_size(origin_text + 1, &last) &&
-	    last <= UINT32_MAX) {
+	else if (origin_text[0] == '-' && !ends_in_letter(origin_text) &&
+	    read_size(origin_text + 1, &last) && last <= UINT32_MAX) {
 		chosen.sub.last = (uint32_t)last;
 		chosen.sub.from_end = last == 0;
 	} else if (origin_text[0] == '-' && read_time(origin_text + 1, &age)) {
@@ -414,15 +418,6 @@ static int timed_out(const struct session *s)
 	return CLI_TIMEOUT;
 }
 
-/* Nobody reads the pipe any more: as the next write would find. */
-static void look_at_output(void)
-{
-	struct pollfd p = { .fd = STDOUT_FILENO, .events = 0 };
-
-	if (poll(&p, 1, 0) > 0 && (p.revents & POLLERR))
-		raise(SIGPIPE);
-}
-
 static int wait_for_more(struct session *s)
 {
 	int64_t until = s->last + chosen.idle, left;
@@ -435,36 +430,40 @@ static int wait_for_more(struct session *s)
 	if (left < 0)
 		left = 0;
 	exec_reap(&exec);
-	look_at_output();
+	/* As the next write would find. */
+	if (cli_unread())
+		cli_broken_pipe();
 	return sources_wait(&s->in, left);
 }
 
 static int follow(struct session *s)
 {
 	char died[64];
+	bool wrote;
 	int rc;
 
 	while (!cli_signal() && s->taken < chosen.limit) {
-		int64_t now = now_ns();
-
 		if ((rc = take_round(s)) < 0)
 			return -rc;
 		report_losses(s, false);
 		stats_tick(lost_in_all(s));
 		if (rc == TAKEN)
-			s->last = now;
+			s->last = now_ns();
 		if (now_ns() >= s->deadline && s->taken < chosen.limit)
 			return timed_out(s);
 		if (rc == TAKEN)
 			continue;
-		/* Idle: what was taken goes out now. */
+		/* Idle: what was taken goes out now, which may take its time. */
+		wrote = s->out.pieces > 0;
 		if (output_flush(&s->out) < 0)
 			return write_failed();
+		if (wrote)
+			s->last = now_ns();
 		if (rc == NO_MORE)
-			return s->in.refused > 0 ? CLI_ERROR : CLI_OK;
+			return CLI_OK;
 		if (exit_at_end && (rc = sources_ended(&s->in, died)) != 0)
 			return rc < 0 ? -rc : ended_status(s, died);
-		if (now - s->last >= chosen.idle)
+		if (now_ns() - s->last >= chosen.idle)
 			return timed_out(s);
 		if ((rc = wait_for_more(s)) != CLI_OK)
 			return rc;
@@ -512,7 +511,7 @@ static int sum_up(struct session *s, int status)
 	else if (cli.verbose)
 		cli_note("%" PRIu64 " messages, %" PRIu64 " lost", s->taken,
 		    lost);
-	if (status == CLI_OK && exec.failed > 0)
+	if (status == CLI_OK && (exec.failed > 0 || s->in.refused > 0))
 		return CLI_ERROR;
 	return status == CLI_OK && fail_on_loss && (lost > 0 || s->missed) ?
 	    CLI_LOSS : status;
@@ -526,6 +525,8 @@ static int run(const char *const *operands)
 	if ((status = check_options(operands)) != CLI_OK)
 		return status;
 	cli_catch_signals();
+	if (exec.command != NULL)
+		exec_prepare();
 	output_init(&s->out, STDOUT_FILENO, &chosen.framing, chosen.render);
 	s->out.most = chosen.most;
 	s->last = now_ns();

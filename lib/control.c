@@ -17,7 +17,7 @@
 #include "topic.h"
 
 #define SYSTEM_DIR "/run/zcp"
-enum { ATTEMPT_MS = 500, RETRY_MS = 20, PAUSE_MS = 20, PATH_SIZE = 108 };
+enum { ERROR_TEXT = 1024, ATTEMPT_MS = 500, RETRY_MS = 20, PAUSE_MS = 20, PATH_SIZE = 108 };
 _Static_assert(PATH_SIZE == sizeof(((struct sockaddr_un *)0)->sun_path),
     "paths are sockets' paths");
 
@@ -229,9 +229,20 @@ static int no_daemon(const char *domain)
 	    "%s at %s (start one: zcp-routed -d %s)", domain, path, domain);
 }
 
+/* Has the system a daemon for it, which may just be restarting?  A private
+ * one would split the domain. */
+static bool of_the_system(const char *domain)
+{
+	char path[PATH_SIZE];
+
+	return getenv("ZCP_RUNTIME_DIR") == NULL && make_path(path,
+	    SYSTEM_DIR, domain, "lock") == 0 && access(path, F_OK) == 0;
+}
+
 int control_ask(const char *domain, const char *request, char *reply,
     size_t size, uint64_t deadline, struct asking *how)
 {
+	char why[ERROR_TEXT] = "";
 	enum fate fate;
 	int n, rc;
 
@@ -243,11 +254,15 @@ int control_ask(const char *domain, const char *request, char *reply,
 			return n;
 		if (n == 0) {
 			how->unsure |= fate == UNANSWERED;
-			if (fate == NO_DAEMON && how->start && (rc =
-			    starter_start(domain, deadline)) < 0)
-				return error_in(rc, "no route daemon answers "
-				    "for domain %s, and none could be started",
-				    domain);
+			if (fate != NO_DAEMON || !how->start ||
+			    of_the_system(domain))
+				continue;
+			rc = starter_start(domain, deadline);
+			if (rc < 0)
+				snprintf(why, sizeof(why), "%s", zcp_errmsg());
+			/* Another one may be on its way, in or out. */
+			if (rc < 0 && rc != -ZCP_E_BUSY)
+				break;
 			continue;
 		}
 		if (strncmp(reply, "ERROR: ", 7) != 0)
@@ -257,7 +272,9 @@ int control_ask(const char *domain, const char *request, char *reply,
 			return error_set(ZCP_E_REFUSED, "%s", reply + 7);
 		usleep(PAUSE_MS * 1000);
 	} while (clock_ns() < deadline);
-	return no_daemon(domain);
+	return why[0] == '\0' ? no_daemon(domain) :
+	    error_set(ZCP_E_NODAEMON, "no route daemon answers for domain %s, "
+	    "and none could be started: %s", domain, why);
 }
 
 int control_call(const char *domain, const char *request, char *reply,

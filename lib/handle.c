@@ -125,7 +125,8 @@ int zcp_redeemer(zcp *bus, const char *handle, const zcp_sub_options *options,
 	if (!(p->flags & PORT_UNLISTED))
 		return refused(handle, "forged: its publisher gives none");
 	rc = sub_start(bus, topic, false, h.serial, &o, sub);
-	if (rc == -ZCP_E_REFUSED && fact_load32(&p->serial) != h.serial)
+	if (rc == -ZCP_E_REFUSED && (fact_load32(&p->serial) != h.serial ||
+	    fact_load32(&p->state) != PORT_OPEN))
 		return gone(handle);
 	return rc < 0 ? error_in(rc, "cannot redeem handle %s", handle) : 0;
 }

@@ -113,6 +113,19 @@ static int open_own(struct zcp *bus)
 	return lock_file(bus);
 }
 
+static bool vanished(const char *domain, uid_t uid)
+{
+	char path[SEGMENT_PATH];
+
+	segment_path(path, uid, domain, "bell");
+	if (access(path, F_OK) == 0) {
+		segment_path(path, uid, domain, "mgmt");
+		if (access(path, F_OK) == 0)
+			return false;
+	}
+	return errno == ENOENT;
+}
+
 static int attach(struct zcp *bus, const char *domain, const char *token,
     uint64_t deadline)
 {
@@ -124,12 +137,9 @@ static int attach(struct zcp *bus, const char *domain, const char *token,
 	    (rc = control_ask(domain, "GET_SHM_PATH:mgmt", reply,
 	    sizeof(reply), deadline, &how)) < 0)
 		return rc;
-	while ((rc = domain_attach(&bus->d, domain, how.uid, false)) ==
-	    -ZCP_E_BUSY && clock_ns() < deadline) {
-		domain_detach(&bus->d);
-		usleep(1000);
-	}
-	return rc;
+	rc = domain_attach(&bus->d, domain, how.uid, false);
+	/* The daemon that answered may have ended since, and removed them. */
+	return rc == -ZCP_E_SYS && vanished(domain, how.uid) ? -ZCP_E_BUSY : rc;
 }
 
 /* A daemon of this user's would not find the segments of another's. */
@@ -211,11 +221,12 @@ int zcp_open(zcp **out, const zcp_options *options)
 	bus->timeout = options->timeout ? options->timeout : 5 * NS_PER_S;
 	pthread_mutex_init(&bus->lock, NULL);
 	deadline = deadline_after(bus->timeout);
-	while ((rc = attach(bus, domain, options->token, deadline)) == 0 &&
-	    (rc = join(bus, name, deadline)) == -ZCP_E_BUSY &&
-	    clock_ns() < deadline) {
+	/* Segments that are not ready yet, or of a daemon that ended. */
+	while (((rc = attach(bus, domain, options->token, deadline)) ==
+	    -ZCP_E_BUSY || (rc == 0 && (rc = join(bus, name, deadline)) ==
+	    -ZCP_E_BUSY)) && clock_ns() < deadline) {
 		domain_detach(&bus->d);
-		usleep(10000);
+		usleep(1000);
 	}
 	if (rc < 0 || (rc = start_beating(bus)) < 0) {
 		zcp_close(&bus);

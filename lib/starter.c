@@ -123,8 +123,13 @@ int starter_start(const char *domain, uint64_t deadline)
 	}
 	n = listen_to(ends[0], deadline, text);
 	close(ends[0]);
-	if (status_of(pid, deadline) == 0)
+	if ((rc = status_of(pid, deadline)) == 0)
 		return 0;
-	return error_set(ZCP_E_NODAEMON, "%s", n > 0 ? text :
+	if (rc < 0)
+		return error_set(ZCP_E_NODAEMON, "zcp-routed (pid %d) was not "
+		    "ready in time", (int)pid);
+	/* Its own errors may pass, wrong settings do not. */
+	return error_set(WIFEXITED(rc) && WEXITSTATUS(rc) == 1 ? ZCP_E_BUSY :
+	    ZCP_E_NODAEMON, "%s", n > 0 ? text :
 	    "zcp-routed ended without a word");
 }

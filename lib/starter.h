@@ -8,7 +8,8 @@
  * Runs "zcp-routed --private" and waits until it says that a daemon serves,
  * this one or another client's: at most until `deadline` (clock_ns).  The
  * program is $ZCP_ROUTED, else zcp-routed in $PATH, else where it was
- * installed.  0, or -ZCP_E_NODAEMON with its own words as message.
+ * installed.  0, or -ZCP_E_NODAEMON with its own words as message;
+ * -ZCP_E_BUSY: it failed, but may not the next time.
  */
 int starter_start(const char *domain, uint64_t deadline);
 

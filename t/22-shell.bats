@@ -42,7 +42,7 @@ history_of() { zcp-sub -I 0 "$@"; }
     : >"$WORK/empty"
     echo three | zcp-pub --history 9 --retain -F file t "$WORK/a" "$WORK/empty" "$WORK/b" -
     run history_of -f '%S ' t
-    assert_output "8 65536 6 "
+    assert_output "8 0 65536 6 "
     head -c 65537 /dev/urandom >"$WORK/c"
     run -1 zcp-pub -F file t "$WORK/c"
     assert_output --partial "65537 bytes"
@@ -65,6 +65,20 @@ history_of() { zcp-sub -I 0 "$@"; }
         and ([range(5) as $i | .[$i + 1].time - .[$i].time] | min) > 0' <<<"$output"
     assert_output true
     leftovers_allowed=1
+}
+
+@test "-r takes messages of any size that fits" {
+    start_routed --pool 1500K:6
+    head -c 1400000 /dev/urandom >"$WORK/in"
+    reader -c 1 -F raw t
+    timeout 20 zcp-pub -F file -r 10/s t "$WORK/in"
+    wait "$reader"
+    cmp "$WORK/in" "$WORK/out"
+    reader -c 1 t
+    timeout 20 zcp-pub -r 10/s t < <(tr -d '\n' <"$WORK/in"; echo)
+    wait "$reader"
+    run cmp <(tr -d '\n' <"$WORK/in"; echo) "$WORK/out"
+    assert_success
 }
 
 @test "a signal ends a pace at once" {
@@ -188,6 +202,9 @@ history_of() { zcp-sub -I 0 "$@"; }
     assert_output $'short\nxxxxxxx'
     run bash -c "zcp-sub -I 0 -J --truncate 2 t | jq -r .payload"
     assert_output $'sh\nxx'
+    zcp-pub --retain u -m 'é€x'
+    run bash -c "zcp-sub -I 0 -J --truncate 4 u | jq -r .payload"
+    assert_output 'é'
     leftovers_allowed=1
 }
 
@@ -227,6 +244,8 @@ history_of() { zcp-sub -I 0 "$@"; }
     assert_output $'2\n3'
     run history_of -o -1h t
     assert_output $'1\n2\n3'
+    run history_of -o -5m t
+    assert_output $'1\n2\n3'
     run -3 zcp-sub -I 0 -o -1ns t
     refute_line 3
     leftovers_allowed=1
@@ -241,6 +260,19 @@ history_of() { zcp-sub -I 0 "$@"; }
     run zcp-sub --order time -I 1s -c 10 'odd/*' even
     assert_output "$(seq 10)"
     leftovers_allowed=1
+}
+
+@test "--order time sleeps while one topic has much and another nothing" {
+    start_routed
+    spawn zcp-sub --order time busy silent >"$WORK/out"
+    local reader=$! before
+    eventually status_has "subscribers=2"
+    spawn zcp-pub -r 500/s --repeat busy -m x
+    eventually eval '[ "$(wc -l <"$WORK/out")" -gt 10 ]'
+    before=$(awk '{ print $14 + $15 }' "/proc/$reader/stat")
+    zcp-sub -W 2s nothing || true
+    # Spinning were two hundred.
+    [ $(($(awk '{ print $14 + $15 }' "/proc/$reader/stat") - before)) -lt 60 ]
 }
 
 @test "--sample prints every Nth, --rate-limit no more than so many a second" {
@@ -286,6 +318,16 @@ history_of() { zcp-sub -I 0 "$@"; }
     assert_output $'one a/b/default 0 3 4 me\ntwo a/b/default 1 3 4 me'
     run history_of --exec '[ "$ZCP_PID" -gt 0 ] && echo "$ZCP_TIME $ZCP_DELAY"' a/b
     assert_line --index 0 --regexp '^[0-9]+\.[0-9]+ [0-9]+\.[0-9]+$'
+    leftovers_allowed=1
+}
+
+@test "commands of --exec find the same bus, and are heard of where SIGCHLD was ignored" {
+    local domain=$ZCP_DOMAIN
+    zcp-pub --retain t -m x
+    run env -u ZCP_DOMAIN zcp-sub -d "$domain" -I 0 --exec 'echo "$ZCP_DOMAIN"' t
+    assert_output "$domain"
+    run -1 bash -c 'trap "" CHLD; exec zcp-sub -I 0 --exec "exit 3" t'
+    assert_output --partial "1 of 1 commands failed"
     leftovers_allowed=1
 }
 
@@ -427,8 +469,8 @@ history_of() { zcp-sub -I 0 "$@"; }
     assert_output --partial "type of more than 65535"
     run -1 zcp-pub -F frame < <(printf 'zcp1 t p 0 0 0 99999999999\na\n')
     assert_output --partial "largest pool holds 65536"
-    run -2 zcp-pub -F frame < <(printf 'zcp1 a//b p 0 0 0 1\na\n')
-    assert_output --partial "a part is empty"
+    run -1 zcp-pub -F frame < <(printf 'zcp1 a//b p 0 0 0 1\na\n')
+    assert_output --partial "standard input: frame 1 names no topic"
     run -0 zcp-pub -F frame </dev/null
 }
 

@@ -145,6 +145,28 @@ $second"
     eventually grep -q two "$WORK/out1"
 }
 
+@test "one redeemer serves any number of publishers, one after the other" {
+    start_routed --max-ports 12
+    mkfifo "$WORK/to-reader"
+    exec 7<>"$WORK/to-reader"
+    spawn zcp-sub --handles <"$WORK/to-reader" >"$WORK/out"
+    local i
+    for i in $(seq 30); do
+        zcp-pub --handles h -m "message $i" >"$WORK/to-reader"
+    done
+    eventually grep -q "message 30" "$WORK/out"
+    assert_equal "$(wc -l <"$WORK/out")" 30
+}
+
+@test "a handle that was no good shows in the status, however it ends" {
+    start_routed
+    publisher_of_handles
+    echo one >&8
+    eventually handles_are_there 1
+    run -1 zcp-sub --handles -c 1 < <(echo nonsense; handle 1)
+    assert_line one
+}
+
 @test "killed writers and readers of handles leave nothing behind" {
     start_routed
     publisher_of_handles

@@ -109,6 +109,77 @@ ticks_of() { awk '{ print $14 + $15 }' "/proc/$1/stat"; }
     ends_with 141 "$reader"
 }
 
+@test "a signal loses nothing of what was read, however long its reader takes" {
+    start_routed --on-stall wait
+    reader -e t
+    kill -STOP "$reader"
+    seq -f 'line %08g of twenty' 100000 >"$WORK/in"
+    spawn zcp-pub t <"$WORK/in"
+    local publisher=$! pos
+    eventually state_is "$publisher" S
+    zcp-sub -W 300ms nothing || true
+    kill -TERM "$publisher"
+    pos=$(sed -n 's/^pos:\t//p' "/proc/$publisher/fdinfo/0")
+    kill -CONT "$reader"
+    ends_with 143 "$publisher"
+    wait "$reader"
+    [ "$pos" -ge 65536 ]
+    # The last line may have been read in part.
+    run cmp -n "$pos" "$WORK/in" "$WORK/out"
+    assert_success
+    [ "$(wc -c <"$WORK/out")" -le $((pos + 1)) ]
+}
+
+@test "a signal publishes no part of a file or record as if it were whole" {
+    start_routed
+    open_input
+    local framing
+    for framing in file raw:100 u32be; do
+        reader -e t
+        printf '\0\0\0\144part' >&8
+        spawn zcp-pub -F "$framing" t <"$WORK/input" 2>"$WORK/said"
+        local publisher=$!
+        eventually status_has "publishers=1"
+        eventually eval '[ "$(sed -n "s/^rchar: //p" "/proc/$publisher/io")" -ge 8 ] && state_is $publisher S'
+        eventually eval '! read -t 0 -u 8'
+        kill -TERM "$publisher"
+        ends_with 143 "$publisher"
+        wait "$reader"
+        [ ! -s "$WORK/out" ]
+        run cat "$WORK/said"
+        assert_output --partial "8 bytes of a message that had not come whole are left out"
+        eventually status_has "subscribers=0"
+    done
+}
+
+@test "any second signal ends at once; an ignored one stays ignored" {
+    start_routed
+    open_input
+    spawn env --default-signal=INT zcp-pub --handles h <"$WORK/input" >"$WORK/handles"
+    local publisher=$!
+    eventually status_has "publishers=1"
+    seq 5000 >&8 &
+    wait "$!"
+    eventually state_is "$publisher" S
+    kill -INT "$publisher"
+    kill -TERM "$publisher" 2>/dev/null || true
+    wait "$publisher" || true
+    # Commands in the background of a script: SIGINT is not theirs.
+    reader t
+    kill -INT "$reader"
+    zcp-pub t -m still
+    eventually grep -q still "$WORK/out"
+}
+
+@test "where SIGPIPE is ignored a closed pipe ends them all the same" {
+    start_routed
+    run timeout 20 bash -c 'trap "" PIPE; seq 5000 | zcp-pub --handles h | head -n 1'
+    refute [ "$status" = 124 ]
+    run timeout 20 bash -c 'trap "" PIPE; zcp-sub quiet | true'
+    refute [ "$status" = 124 ]
+    eventually status_has "participants=0"
+}
+
 @test "bytes that are no text go through as they are, in any locale" {
     start_routed
     head -c 200000 /dev/urandom | tr -d '\n' >"$WORK/in"

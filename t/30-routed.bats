@@ -187,7 +187,7 @@ load helper
     eventually status_has "subscribers=1"
     run zcp-pub t -m x
     assert_equal "$status" 1
-    assert_output --partial "all 1 participants are in use, those that ended and left history or unread messages included (zcp-routed --max-participants)"
+    assert_output --partial "all 1 participants are in use, those that ended and left unread messages included (zcp-routed --max-participants)"
 }
 
 @test "an idle daemon wakes at most twice a second" {

@@ -485,6 +485,9 @@ void match_repair(struct routed *r)
 {
 	static const enum port_list lists[] = { PORTS_OPEN, PORTS_ENDED };
 
+	/* Counted anew by repair_pair(). */
+	chain_each(&r->of_state, PORTS_OPEN, i, after)
+		fact_publish32(&port_of(r, i)->unfollowed, 0);
 	for (int l = 0; l < 2; l++)
 		chain_each(&r->of_state, lists[l], i, after)
 			remove_dangling(r, i);

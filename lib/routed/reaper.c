@@ -381,8 +381,17 @@ static bool has_chunk(const struct routed *r, uint32_t serial, uint64_t size)
 	return false;
 }
 
+/* Is it there for its history alone, and its owner for nothing else? */
+static bool in_the_way(const struct routed *r, uint32_t port)
+{
+	const struct port *p = &r->d.ports[port];
+
+	return fact_load32(&r->d.participants[p->participant].state) ==
+	    PARTICIPANT_ENDED && extent_count(fact_load(&p->links)) == 0;
+}
+
 /* The history that ended longest ago, of those that have such a chunk (size
- * 0: of all), for good; false: there is none. */
+ * 0: that keep a place), for good; false: there is none. */
 bool give_up_history(struct routed *r, uint64_t size)
 {
 	struct progress at;
@@ -391,8 +400,8 @@ bool give_up_history(struct routed *r, uint64_t size)
 	chain_each(&r->of_state, PORTS_ENDED, i, after)
 		if (r->keep[i] > 0 && (oldest == NULL ||
 		    r->d.ports[i].ended_at < oldest->ended_at) &&
-		    (size == 0 || has_chunk(r, fact_load32(
-		    &r->d.ports[i].serial), size)))
+		    (size == 0 ? in_the_way(r, i) : has_chunk(r,
+		    fact_load32(&r->d.ports[i].serial), size)))
 			oldest = &r->d.ports[i];
 	if (oldest == NULL)
 		return false;

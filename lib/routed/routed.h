@@ -201,7 +201,8 @@ void heartbeats(struct routed *r);
 bool drain(struct routed *r);
 void drain_soon(struct routed *r);
 void drain_again(struct routed *r);	/* the timer's turn */
-/* The oldest history goes: it has a chunk of that size, or `size` is 0. */
+/* The oldest history goes that has a chunk of that size or more; size 0: that
+ * keeps a place in the directory. */
 bool give_up_history(struct routed *r, uint64_t size);
 /* Also takes back from the rings of live but idle owners; for a loan of
  * `size` bytes (0: none) also the oldest history that is retained. */

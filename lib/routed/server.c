@@ -57,9 +57,10 @@ int routed_pid(const char *domain, pid_t *pid)
 static bool another_serves(const char *domain)
 {
 	char reply[64];
+	int rc = control_call(domain, "PING", reply, sizeof(reply),
+	    deadline_after(10 * NS_PER_MS));
 
-	return control_call(domain, "PING", reply, sizeof(reply),
-	    deadline_after(10 * NS_PER_MS)) > 0;
+	return rc > 0 || rc == -ZCP_E_REFUSED;
 }
 
 /*
