@@ -13,7 +13,7 @@
 #include "units.h"
 
 enum { READ_MOST = 65536 };
-#define FAR (INT64_MAX / 4)		/* ns; whatever a frame says */
+#define FAR 1e18		/* ns; whatever a frame says */
 
 struct replay_topic {
 	char name[FRAME_TOPIC];
@@ -129,8 +129,8 @@ static bool wait_for(struct replay *r, const struct frame *f)
 		r->began = now_ns();
 	}
 	after = ((double)f->time - (double)r->first) / r->speed;
-	return pace_until(r->began + (after > FAR ? FAR : after < 0 ? 0 :
-	    (int64_t)after));
+	return pace_until(r->began + (int64_t)(after > FAR ? FAR :
+	    after < 0 ? 0 : after));
 }
 
 static int replay_one(struct replay *r, struct pending *p,
