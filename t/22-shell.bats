@@ -431,7 +431,7 @@ history_of() { zcp-sub -I 0 "$@"; }
     zcp-pub -F file rec/a "$WORK/two-lines"
     zcp-pub -r 5/s rec/b -m late -m later
     wait "$reader"
-    reader -c 5 --reliable -J 'rec/*'
+    reader -c 5 --reliable --order time -J 'rec/*'
     zcp-pub -F frame --timed <"$WORK/recording"
     wait "$reader"
     run jq -r '"\(.topic) \(.type) \(.payload)"' "$WORK/out"
@@ -441,7 +441,7 @@ history_of() { zcp-sub -I 0 "$@"; }
     assert_output true
     # Faster, and the recording of the replay is the recording but for times.
     eventually status_has subscribers=0
-    reader -c 5 --reliable -F frame 'rec/*'
+    reader -c 5 --reliable --order time -F frame 'rec/*'
     zcp-pub -F frame --timed=100 "$WORK/recording"
     wait "$reader"
     run diff <(sed 's/^\(zcp1 [^ ]*\) .* \([0-9]* [0-9]*\)$/\1 \2/' "$WORK/recording") \
