@@ -212,6 +212,7 @@ start_terminal() {
 
 type_in() { tmux -L "$ZCP_DOMAIN" send-keys -t zcp "$@"; }
 
+# What runs in it has ended before: the daemon is to find nobody.
 stop_terminal() { tmux -L "$ZCP_DOMAIN" kill-server 2>/dev/null || true; }
 
 @test "on a terminal: lines appear as they come, ^C ends in order with 130" {
@@ -262,6 +263,7 @@ stop_terminal() { tmux -L "$ZCP_DOMAIN" kill-server 2>/dev/null || true; }
     type_in 'fg' Enter
     eventually on_screen '^meanwhile$'
     type_in C-c
+    eventually status_has "participants=0"
     stop_terminal
 }
 
