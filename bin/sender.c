@@ -159,12 +159,15 @@ int send_until_redeemed(zcp_pub *pub, int64_t patience)
 	int64_t began = now_ns();
 	struct stat st;
 	bool kept = fstat(STDOUT_FILENO, &st) == 0 && S_ISREG(st.st_mode);
+	bool ended = false;
 	int rc;
 
 	while ((rc = zcp_pub_drain(pub, REDEEM_LOOK)) == -ZCP_E_TIMEOUT &&
 	    !cli_unread() && !cli_signal()) {
-		if (now_ns() > began + REDEEM_GRACE)
+		if (!ended && now_ns() - began > REDEEM_GRACE) {
 			end_output();
+			ended = true;
+		}
 		/* Handles in a file may be redeemed tomorrow. */
 		if (!kept && now_ns() - began > patience &&
 		    zcp_pub_readers(pub) == 0) {

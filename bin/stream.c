@@ -146,6 +146,15 @@ static int publish_in_place(struct stream *s)
 	return send_parts(s->pub, &s->chunk, s->part, parts);
 }
 
+/* What is to be published, to standard output first. */
+static int tee(const struct stream *s, struct iovec *piece, unsigned pieces)
+{
+	if (!s->tee || write_all(STDOUT_FILENO, piece, pieces) == 0)
+		return 0;
+	cli_error("cannot write standard output: %s", strerror(errno));
+	return SAID;
+}
+
 static int publish_found(struct stream *s)
 {
 	size_t parts = s->parts, size = s->start - s->batch;
@@ -154,10 +163,8 @@ static int publish_found(struct stream *s)
 
 	if (parts == 0)
 		return 0;
-	if (s->tee && write_all(STDOUT_FILENO, &piece, 1) < 0) {
-		cli_error("cannot write standard output: %s", strerror(errno));
-		return SAID;
-	}
+	if ((rc = tee(s, &piece, 1)) < 0)
+		return rc;
 	rc = s->copies ? publish_paced(s) : publish_in_place(s);
 	progress_add(parts, size);
 	progress_tick();
@@ -456,10 +463,8 @@ int stream_text(struct stream *s, const char *text)
 
 	if (!pace_next(&sending.pace))
 		return CLI_OK;
-	if (s->tee && write_all(STDOUT_FILENO, piece, 2) < 0) {
-		cli_error("cannot write standard output: %s", strerror(errno));
+	if (tee(s, piece, 2) < 0)
 		return CLI_ERROR;
-	}
 	rc = send_copy(s->pub, text, size, sending.kind);
 	progress_add(1, size);
 	return rc < 0 ? cli_failed(rc) : CLI_OK;

@@ -322,8 +322,9 @@ static int publish_all(struct stream *s, struct replay *r,
 		if (r != NULL)
 			r->first = 0;
 		/* No burst after it was held up. */
-		next = now_ns() - next > chosen.interval ? now_ns() :
-		    next + chosen.interval;
+		if (now_ns() - next > chosen.interval)
+			next = now_ns();
+		next += chosen.interval;
 		status = publish_once(s, r, files);
 		/* Nothing, over and over, as fast as it goes? */
 		if (chosen.interval == 0 && sending_left() == left)

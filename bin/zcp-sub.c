@@ -294,10 +294,15 @@ static int write_failed(void)
 	return CLI_ERROR;
 }
 
+static bool is_pattern(const char *topic)
+{
+	return strpbrk(topic, "*?[") != NULL;
+}
+
 /* Part by part; in a pattern a missing part is "*". */
 static bool matches(const char *pattern, const char *topic)
 {
-	const char *wild = strpbrk(pattern, "*?[") ? "*" : "default";
+	const char *wild = is_pattern(pattern) ? "*" : "default";
 	char full[512];
 	int parts = 1;
 
@@ -380,8 +385,8 @@ static int take_one(struct session *s)
 	return status < 0 ? status : TAKEN;
 }
 
-/* Takes what there is, up to a round: NOTHING, SOME of it, NO_MORE, or minus
- * an exit status. */
+/* Takes what there is, up to a round: TAKEN (or told of a loss), NOTHING,
+ * NO_MORE, or minus an exit status. */
 static int take_round(struct session *s)
 {
 	int rc = NOTHING;
@@ -472,11 +477,6 @@ static int follow(struct session *s)
 }
 
 /* ---- the command ----------------------------------------------------------------------- */
-
-static bool is_pattern(const char *topic)
-{
-	return strpbrk(topic, "*?[") != NULL;
-}
 
 static int open_sources(struct session *s, const char *const *topics)
 {

@@ -12,7 +12,6 @@ ticks_of() { awk '{ print $14 + $15 }' "/proc/$1/stat"; }
     mkfifo "$WORK/fifo"
     spawn bash -c 'exec zcp-sub t >"$0"' "$WORK/fifo"
     local reader=$!
-    spawn yes 'a line that goes nowhere for now'
     exec 9<"$WORK/fifo"
     mkfifo "$WORK/yes"
     spawn bash -c 'exec yes >"$0"' "$WORK/yes"

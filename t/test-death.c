@@ -87,6 +87,22 @@ static bool nothing_drains(void *arg)
 	    status_number("draining") == 0;
 }
 
+/* A daemon, a reader, and in the process that is returned a publisher, which
+ * has come as far as `word`. */
+static pid_t read_one_who_stays(zcp **bus, zcp_sub **sub,
+    void (*role)(void *), char word)
+{
+	pid_t pid;
+
+	start();
+	ck_assert_int_eq(pipe(said), 0);
+	*bus = bus_open("reader");
+	must(zcp_subscribe(*bus, "t", NULL, sub));
+	pid = in_process(role, NULL);
+	hear(word);
+	return pid;
+}
+
 START_TEST(what_a_dead_publisher_had_published_is_read_to_its_end)
 {
 	zcp_sub_info info;
@@ -95,12 +111,7 @@ START_TEST(what_a_dead_publisher_had_published_is_read_to_its_end)
 	pid_t pid;
 	zcp *bus;
 
-	start();
-	ck_assert_int_eq(pipe(said), 0);
-	bus = bus_open("reader");
-	must(zcp_subscribe(bus, "t", NULL, &sub));
-	pid = in_process(publish_loan_and_stay, NULL);
-	hear('p');
+	pid = read_one_who_stays(&bus, &sub, publish_loan_and_stay, 'p');
 	kill_process(pid);
 	for (int i = 0; i < 5; i++) {
 		ck_assert_int_eq(take_wait(sub, &msg), 1);
@@ -199,12 +210,7 @@ START_TEST(a_dead_publishers_loans_return_while_its_ring_is_still_unread)
 	pid_t pid;
 	zcp *bus;
 
-	start();
-	ck_assert_int_eq(pipe(said), 0);
-	bus = bus_open("reader");
-	must(zcp_subscribe(bus, "t", NULL, &sub));
-	pid = in_process(loan_and_stay, NULL);
-	hear('l');
+	pid = read_one_who_stays(&bus, &sub, loan_and_stay, 'l');
 	ck_assert_uint_eq(pool_number(128, "loaned"), 5);
 	kill_process(pid);
 	eventually(nothing_is_loaned, NULL, "the loans to return");
