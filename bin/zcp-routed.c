@@ -355,6 +355,11 @@ static int stop_daemon(const struct settings *s)
 		cli_error("no route daemon runs for domain %s", s->domain);
 		return CLI_NO_DAEMON;
 	}
+	if (pid < 0) {
+		cli_error("the route daemon of domain %s runs in another pid "
+		    "namespace: end it there", s->domain);
+		return CLI_PERMISSION;
+	}
 	if (kill(pid, SIGTERM) < 0) {
 		cli_error("cannot stop the route daemon of domain %s (pid %d): "
 		    "%s", s->domain, (int)pid, strerror(errno));

@@ -133,6 +133,7 @@ void domain_detach(struct domain *d)
 	segment_close(&d->bell);
 	segment_close(&d->mgmt);
 	d->m = NULL;
+	d->name[0] = '\0';
 	pthread_mutex_destroy(&d->lock);
 	pthread_mutex_destroy(&d->sweep_lock);
 }

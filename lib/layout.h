@@ -372,7 +372,7 @@ struct mgmt {
 	uint32_t pools;
 	uint32_t max_participants, max_topics, max_ports, max_links;
 	uint32_t mode;			/* of the files */
-	uint32_t reserved0;
+	shared_u32 on_stall;		/* what the last daemon does then */
 	uint64_t heartbeat;		/* period, ns */
 	uint64_t participants, topics, ports, links;	/* offsets */
 	uint64_t created;		/* CLOCK_REALTIME ns */

@@ -1,9 +1,13 @@
 #include "liveness.h"
 
+#include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "atomics.h"
@@ -13,6 +17,7 @@ uint64_t process_start_time(pid_t pid)
 {
 	char path[32], text[1024], *p;
 	unsigned long long start = 0;
+	long threads = 0;
 	ssize_t n;
 	int fd;
 
@@ -25,14 +30,13 @@ uint64_t process_start_time(pid_t pid)
 		return 0;
 	text[n] = '\0';
 	/* The command may hold anything; the last ')' ends it.  Then field 3,
-	 * the state, and 19 fields later the start time. */
-	if ((p = strrchr(text, ')')) == NULL || p[1] != ' ' || p[2] == 'Z' ||
-	    p[2] == 'X')
+	 * the state, 20, the number of threads, and 22, the start time. */
+	if ((p = strrchr(text, ')')) == NULL || p[1] != ' ' ||
+	    sscanf(p + 2, "%*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u "
+	    "%*u %*d %*d %*d %*d %ld %*d %llu", &threads, &start) != 2)
 		return 0;
-	if (sscanf(p + 2, "%*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u "
-	    "%*u %*d %*d %*d %*d %*d %*d %llu", &start) != 1)
-		return 0;
-	return start;
+	/* A first thread that has ended may leave others running. */
+	return (p[2] == 'Z' && threads <= 1) || p[2] == 'X' ? 0 : start;
 }
 
 uint64_t pid_namespace_here(void)
@@ -60,18 +64,74 @@ static uint64_t beat_of(int fd)
 	return beat;
 }
 
-static bool process_gone(const struct participant *p)
+/* What can be said of the process that a participant was. */
+enum seen {
+	SEEN_GONE,		/* no such process, or another one, or a zombie */
+	SEEN_UNMAPPED,		/* it runs, and has its own file no more */
+	SEEN_MAPPED,		/* it runs, and has */
+	SEEN_NOTHING,		/* it is not ours to see */
+};
+
+/* One line of /proc/PID/maps: "from-to perms offset major:minor inode path". */
+static bool line_maps(const char *line, const struct stat *file)
 {
-	return p->pid != 0 && p->pid_namespace == pid_namespace_here() &&
-	    process_start_time((pid_t)p->pid) != p->start_time;
+	unsigned long long inode;
+	unsigned major, minor;
+
+	return sscanf(line, "%*s %*s %*s %x:%x %llu", &major, &minor,
+	    &inode) == 3 && inode == file->st_ino &&
+	    makedev(major, minor) == file->st_dev;
+}
+
+/*
+ * A process that executes another program (or the same one again) keeps its
+ * pid and its start time, and loses its mappings; one that closes all its
+ * descriptors keeps them.
+ */
+static enum seen look_at_maps(pid_t pid, const struct stat *file)
+{
+	enum seen seen = SEEN_UNMAPPED;
+	char path[32], *line = NULL;
+	size_t room = 0;
+	FILE *maps;
+
+	snprintf(path, sizeof(path), "/proc/%d/maps", (int)pid);
+	if ((maps = fopen(path, "re")) == NULL)
+		return SEEN_NOTHING;
+	while (seen == SEEN_UNMAPPED && getline(&line, &room, maps) >= 0)
+		if (line_maps(line, file))
+			seen = SEEN_MAPPED;
+	if (ferror(maps))
+		seen = SEEN_NOTHING;
+	free(line);
+	fclose(maps);
+	return seen;
+}
+
+static enum seen look_at_process(const struct participant *p)
+{
+	pid_t pid = (pid_t)p->pid;
+	uint64_t start;
+
+	if (pid == 0 || p->pid_namespace != pid_namespace_here())
+		return SEEN_NOTHING;
+	start = process_start_time(pid);
+	if (start == 0 && kill(pid, 0) < 0 && errno == ESRCH)
+		return SEEN_GONE;
+	/* 0 at its registration: /proc was not to be read then. */
+	if (start == p->start_time)
+		return start == 0 ? SEEN_NOTHING : SEEN_MAPPED;
+	return p->start_time == 0 ? SEEN_NOTHING : SEEN_GONE;
 }
 
 bool participant_dead(const struct domain *d, uint32_t slot)
 {
 	const struct participant *p = &d->participants[slot];
 	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
-	bool locked, silent;
-	uint64_t last;
+	uint64_t incarnation = p->incarnation, silence, last;
+	enum seen seen;
+	struct stat file;
+	bool locked;
 	int fd;
 
 	if (fact_load32(&p->state) != PARTICIPANT_LIVE)
@@ -79,13 +139,26 @@ bool participant_dead(const struct domain *d, uint32_t slot)
 	/* Never open our own file: closing it would drop our lock. */
 	if (own_file(d, slot))
 		return false;
+	seen = look_at_process(p);
 	if ((fd = open_member(d, slot)) < 0)
-		return process_gone(p);
-	locked = fcntl(fd, F_GETLK, &lock) < 0 || lock.l_type != F_UNLCK;
+		return seen == SEEN_GONE;
+	locked = fcntl(fd, F_GETLK, &lock) < 0 || lock.l_type != F_UNLCK ||
+	    fstat(fd, &file) < 0;
 	last = beat_of(fd);
 	close(fd);
+	if (locked || seen == SEEN_GONE)
+		return !locked;
 	if (last < p->registered)
 		last = p->registered;
-	silent = clock_ns() > last + SILENT_PERIODS * d->m->heartbeat;
-	return !locked && (process_gone(p) || silent);
+	silence = clock_ns() - last;
+	/* It may have registered just now, and not opened its file yet. */
+	if ((int64_t)silence < (int64_t)(LATE_PERIODS * d->m->heartbeat))
+		return false;
+	if (seen == SEEN_MAPPED)
+		seen = look_at_maps((pid_t)p->pid, &file);
+	/* Its place may have been given to another one meanwhile. */
+	return fact_load32(&p->state) == PARTICIPANT_LIVE &&
+	    p->incarnation == incarnation && (seen == SEEN_UNMAPPED ||
+	    (seen == SEEN_NOTHING &&
+	    silence > SILENT_PERIODS * d->m->heartbeat));
 }

@@ -10,10 +10,11 @@
 
 /*
  * Dead = the lock on p<n> is free, and: the process is gone (or another has
- * its pid, or it runs another executable), or it cannot be seen and its
- * heart has been silent for three periods.  A process that closed all its
- * descriptors drops the lock and is alive; one that is stopped keeps it.
- * When in doubt: alive.
+ * its pid, or it is a zombie); or its heart is late and it maps the file no
+ * more (it executed another program, or left unheard); or it cannot be seen
+ * and its heart has been silent for three periods.  A process that closed all
+ * its descriptors drops the lock and is alive, stopped or not; one that is
+ * stopped keeps it.  When in doubt: alive.
  */
 bool participant_dead(const struct domain *d, uint32_t slot);
 
@@ -24,7 +25,7 @@ uint64_t process_start_time(pid_t pid);
 /* The inode of this process's pid namespace; 0 unknown. */
 uint64_t pid_namespace_here(void);
 
-/* Periods of silence after which a heart counts as stalled. */
-enum { SILENT_PERIODS = 3 };
+/* Periods of silence after which a heart counts as late, and as stalled. */
+enum { LATE_PERIODS = 2, SILENT_PERIODS = 3 };
 
 #endif

@@ -86,7 +86,7 @@ static int loan_now(struct zcp_pub *pub, uint32_t class, bool desperate,
 		return rc;
 	if ((*id = from_any(pub, class)) != NO_CHUNK)
 		return 0;
-	if ((rc = sweep(&pub->bus->d, &report)) < 0)
+	if ((rc = sweep(&pub->bus->d, &report, NULL, NULL)) < 0)
 		return rc;
 	*id = from_any(pub, class);
 	return 0;

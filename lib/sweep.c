@@ -16,6 +16,7 @@
 
 #include "atomics.h"
 #include "error.h"
+#include "liveness.h"
 #include "readers.h"
 #include "ring.h"
 
@@ -43,9 +44,15 @@ struct sweeping {
 	struct owner *owner;		/* per port, as of step 1, again in 3 */
 	uint32_t *by_serial;		/* hash: port + 1 */
 	uint32_t hash_room;
+	uint8_t *fate;			/* by participant: enum fate */
 	struct hold_set holds;
 	struct hold_set named;		/* by slots of dead and closed rings */
+	struct sweep_report *report;
+	sweep_visit *visit;
+	void *arg;
 };
+
+enum fate { FATE_UNKNOWN, FATE_ALIVE, FATE_DEAD };
 
 /* ---- step 1 ------------------------------------------------------------------ */
 
@@ -122,6 +129,25 @@ static const struct owner *find_owner(const struct sweeping *s,
 	return NULL;
 }
 
+/*
+ * The daemon hears of deaths and has marked their ports; anybody else may be
+ * sweeping because it is not there.  Who is dead stays dead, so once is
+ * enough; a participant that has left uses its ports no more.
+ */
+static bool owner_dead(struct sweeping *s, const struct port *p)
+{
+	uint32_t slot = p->participant;
+
+	if (s->d->owner || slot >= s->d->m->max_participants)
+		return false;
+	if (s->fate[slot] == FATE_UNKNOWN)
+		s->fate[slot] = participant_dead(s->d, slot) ? FATE_DEAD :
+		    FATE_ALIVE;
+	/* Given to another one since: the port is not there any more either. */
+	return s->fate[slot] == FATE_DEAD &&
+	    s->d->participants[slot].incarnation == p->incarnation;
+}
+
 /* A port that registered after step 1 cannot own a word of step 1 - unless
  * the word came late in step 1; so it is listed, with an unknown tail. */
 static void look_at_port(struct sweeping *s, uint32_t index)
@@ -138,7 +164,7 @@ static void look_at_port(struct sweeping *s, uint32_t index)
 	if (o->serial != serial)
 		o->tail_known = false;
 	o->serial = serial;
-	o->state = state;
+	o->state = state == PORT_OPEN && owner_dead(s, p) ? PORT_DEAD : state;
 	index_serial(s, index);
 }
 
@@ -154,7 +180,7 @@ static int collect_port_holds(struct sweeping *s, uint32_t index)
 
 	/* The dead hold nothing. */
 	if (p->kind != PORT_SUBSCRIBER ||
-	    (state != PORT_OPEN && state != PORT_CLOSED))
+	    (state != PORT_OPEN && state != PORT_CLOSED) || owner_dead(s, p))
 		return 0;
 	if ((peer = peer_get(s->d, p->participant, p->incarnation)) == NULL) {
 		state = fact_load32(&p->state);
@@ -213,14 +239,21 @@ static int collect_all(struct sweeping *s)
 
 /* ---- step 5 ---------------------------------------------------------------------- */
 
+/* Also who its owner is, as far as that is known. */
 static bool garbage(const struct sweeping *s, const struct suspect *suspect,
-    struct sweep_report *report)
+    struct sweep_item *item)
 {
 	const struct owner *o = find_owner(s, word_serial(suspect->word));
 	bool ended = o == NULL || o->state != PORT_OPEN;
 
-	if (word_state(suspect->word) == CHUNK_LOANED)
+	*item = (struct sweep_item){ .id = suspect->id, .word = suspect->word,
+	    .port = o == NULL ? UINT32_MAX : (uint32_t)(o - s->owner),
+	    .died = o != NULL && o->state == PORT_DEAD,
+	    .why = ended ? SWEPT_ENDED : SWEPT_READ };
+	if (word_state(suspect->word) == CHUNK_LOANED) {
+		item->why = SWEPT_LOAN;
 		return ended;
+	}
 	/*
 	 * Published, but no ring: its owner founded it before it published,
 	 * so the file has been damaged since, and no slot names anything.
@@ -230,32 +263,39 @@ static bool garbage(const struct sweeping *s, const struct suspect *suspect,
 	if (!ended && number_diff(word_number(suspect->word), o->tail) >= 0)
 		return false;
 	if (ended && o != NULL && hold_set_has(&s->named, suspect->id)) {
-		report->foreign++;
+		s->report->foreign++;
 		return false;
 	}
 	if (hold_set_has(&s->holds, suspect->id)) {
-		report->held++;
+		s->report->held++;
 		return false;
 	}
 	return true;
 }
 
-static void judge_all(struct sweeping *s, struct sweep_report *report)
+static void count(struct sweep_report *report, uint64_t word)
+{
+	report->freed++;
+	if (word_state(word) == CHUNK_LOANED)
+		report->loaned++;
+	else
+		report->published++;
+}
+
+static void judge_all(struct sweeping *s)
 {
 	struct domain *d = s->d;
 	bool rung[MAX_POOLS] = { false };
+	struct sweep_item item;
 
 	for (uint32_t i = 0; i < s->suspects; i++) {
 		const struct suspect *suspect = &s->suspect[i];
 
-		if (!garbage(s, suspect, report) ||
+		if (!garbage(s, suspect, &item) ||
+		    (s->visit != NULL && !s->visit(s->arg, &item)) ||
 		    !pool_free(&d->pools, suspect->id, suspect->word))
 			continue;
-		report->freed++;
-		if (word_state(suspect->word) == CHUNK_LOANED)
-			report->loaned++;
-		else
-			report->published++;
+		count(s->report, suspect->word);
 		rung[chunk_pool(suspect->id)] = true;
 	}
 	fence_light(d->symmetric);
@@ -275,7 +315,8 @@ static int prepare(struct sweeping *s)
 		s->hash_room *= 2;
 	s->owner = calloc(ports, sizeof(*s->owner));
 	s->by_serial = calloc(s->hash_room, sizeof(*s->by_serial));
-	return s->owner == NULL || s->by_serial == NULL ?
+	s->fate = calloc(s->d->m->max_participants, sizeof(*s->fate));
+	return s->owner == NULL || s->by_serial == NULL || s->fate == NULL ?
 	    error_set(ZCP_E_SYS, "out of memory") : 0;
 }
 
@@ -288,9 +329,11 @@ static void announce(struct domain *d, bool begin)
 		    begin ? fact_load32(&d->m->serial_epoch) : 0);
 }
 
-int sweep(struct domain *d, struct sweep_report *report)
+int sweep(struct domain *d, struct sweep_report *report, sweep_visit *visit,
+    void *arg)
 {
-	struct sweeping s = { .d = d };
+	struct sweeping s = { .d = d, .report = report, .visit = visit,
+	    .arg = arg };
 	uint32_t ports = d->m->max_ports;
 	int rc;
 
@@ -308,7 +351,7 @@ int sweep(struct domain *d, struct sweep_report *report)
 	for (uint32_t i = 0; i < ports; i++)
 		look_at_port(&s, i);
 	if ((rc = collect_all(&s)) == 0) {
-		judge_all(&s, report);
+		judge_all(&s);
 		rc = (int)report->freed;
 	}
 out:
@@ -316,6 +359,7 @@ out:
 		peer_put(d, s.owner[i].peer);
 	free(s.owner);
 	free(s.by_serial);
+	free(s.fate);
 	free(s.suspect);
 	hold_set_free(&s.holds);
 	hold_set_free(&s.named);

@@ -9,6 +9,7 @@
 #include "atomics.h"
 #include "bus.h"
 #include "control.h"
+#include "liveness.h"
 
 static struct settings settings;
 
@@ -534,6 +535,277 @@ START_TEST(the_daemon_survives_a_member_that_truncates_its_file)
 }
 END_TEST
 
+/* ---- who is dead, and who only looks it ---------------------------------------------- */
+
+static bool one_death(void *arg)
+{
+	(void)arg;
+	return status_number("deaths") == 1;
+}
+
+static void execute_another_program(void *arg)
+{
+	zcp *bus = child_bus("changeling");
+	zcp_pub *pub;
+
+	(void)arg;
+	need(zcp_offer(bus, "t", NULL, &pub));
+	for (int i = 0; i < 5; i++) {
+		zcp_chunk chunk;
+
+		need(zcp_loan(pub, 100, &chunk, 0));
+	}
+	say('x');
+	hear('g');
+	execlp("sleep", "sleep", "60", (char *)NULL);
+	_exit(5);
+}
+
+/* Same pid, same start time; it may even be the same program again. */
+START_TEST(a_process_that_executes_another_program_is_no_participant)
+{
+	int to_child[2], from_child[2];
+	pid_t pid;
+
+	start();
+	ck_assert_int_eq(pipe(to_child), 0);
+	ck_assert_int_eq(pipe(from_child), 0);
+	said[0] = to_child[0];
+	said[1] = from_child[1];
+	pid = in_process(execute_another_program, NULL);
+	said[0] = from_child[0];
+	hear('x');
+	ck_assert_uint_eq(pool_number(128, "loaned"), 5);
+	ck_assert_int_eq(write(to_child[1], "g", 1), 1);
+	all_chunks_come_back();
+	eventually(one_death, NULL, "the death is counted");
+	ck_assert_int_eq(kill(pid, 0), 0);
+	kill_process(pid);
+	bus_stop();
+}
+END_TEST
+
+static void close_all_descriptors(void *arg)
+{
+	zcp *bus = child_bus("careless");
+	zcp_pub *pub;
+
+	(void)arg;
+	need(zcp_offer(bus, "t", NULL, &pub));
+	for (int fd = 3; fd < 1000; fd++)
+		if (fd != said[0] && fd != said[1])
+			close(fd);
+	say('c');
+	hear('g');
+	need(zcp_send(pub, "still here", 10, 0, 0));
+	say('p');
+	pause();
+}
+
+static bool one_is_stalled(void *arg)
+{
+	static char reply[CONTROL_REPLY];
+
+	(void)arg;
+	must(control_call(bus_domain, "STATUS", reply, sizeof(reply),
+	    deadline_after(PATIENCE)));
+	return strstr(reply, "state=stalled") != NULL;
+}
+
+/* Its lock is gone, and its heart is silent: but it has its file. */
+START_TEST(a_process_that_closed_its_descriptors_lives_even_when_it_is_stopped)
+{
+	int to_child[2], from_child[2];
+	zcp_sub *sub;
+	zcp_msg msg;
+	pid_t pid;
+	zcp *bus;
+
+	start();
+	ck_assert_int_eq(pipe(to_child), 0);
+	ck_assert_int_eq(pipe(from_child), 0);
+	bus = bus_open("reader");
+	must(zcp_subscribe(bus, "t", NULL, &sub));
+	said[0] = to_child[0];
+	said[1] = from_child[1];
+	pid = in_process(close_all_descriptors, NULL);
+	said[0] = from_child[0];
+	hear('c');
+	ck_assert_int_eq(kill(pid, SIGSTOP), 0);
+	/* Whoever is called stalled has been looked at as one who may be dead. */
+	eventually(one_is_stalled, NULL, "the stopped process is stalled");
+	ck_assert_uint_eq(status_number("deaths"), 0);
+	ck_assert_int_eq(kill(pid, SIGCONT), 0);
+	ck_assert_int_eq(write(to_child[1], "g", 1), 1);
+	hear('p');
+	ck_assert_int_eq(take_wait(sub, &msg), 1);
+	zcp_release(sub, &msg);
+	ck_assert_uint_eq(status_number("deaths"), 0);
+	kill_process(pid);
+	eventually(one_death, NULL, "its end is a death");
+	zcp_unsubscribe(&sub);
+	zcp_close(&bus);
+	bus_stop();
+}
+END_TEST
+
+START_TEST(a_zombie_is_dead)
+{
+	pid_t pid;
+
+	start();
+	ck_assert_int_eq(pipe(said), 0);
+	pid = in_process(publish_loan_and_stay, NULL);
+	hear('p');
+	ck_assert_int_eq(kill(pid, SIGKILL), 0);
+	all_chunks_come_back();
+	eventually(one_death, NULL, "the death is counted");
+	ck_assert_int_eq(waitpid(pid, NULL, 0), pid);
+	bus_stop();
+}
+END_TEST
+
+static int held_open[2];
+
+static void leave_a_child_behind(void *arg)
+{
+	zcp *bus = child_bus("parent");
+	zcp_pub *pub;
+	char c;
+
+	(void)arg;
+	need(zcp_offer(bus, "t", NULL, &pub));
+	need(zcp_send(pub, "x", 1, 0, 0));
+	if (fork() == 0) {
+		/* With every descriptor, until the test lets go. */
+		close(held_open[1]);
+		say('p');
+		if (read(held_open[0], &c, 1) != 0)
+			_exit(2);
+		_exit(0);
+	}
+	pause();
+}
+
+START_TEST(a_forked_child_keeps_its_dead_parent_not_alive)
+{
+	pid_t pid;
+
+	start();
+	ck_assert_int_eq(pipe(said), 0);
+	ck_assert_int_eq(pipe(held_open), 0);
+	pid = in_process(leave_a_child_behind, NULL);
+	hear('p');
+	kill_process(pid);
+	eventually(one_death, NULL, "the death is counted");
+	all_chunks_come_back();
+	close(held_open[1]);
+	bus_stop();
+}
+END_TEST
+
+/* The daemon was away, its participant died, and another process has got the
+ * pid since. */
+START_TEST(a_pid_that_was_given_again_keeps_nobody_alive)
+{
+	struct domain d;
+	pid_t pid;
+
+	start();
+	ck_assert_int_eq(pipe(said), 0);
+	pid = in_process(publish_loan_and_stay, NULL);
+	hear('p');
+	bus_kill();
+	kill_process(pid);
+	must(domain_attach(&d, bus_domain, geteuid(), true));
+	ck_assert_uint_eq(d.participants[0].pid, (uint32_t)pid);
+	/* One that started well before. */
+	d.participants[0].pid = 1;
+	ck_assert(participant_dead(&d, 0));
+	domain_detach(&d);
+	bus_restart(&settings);
+	all_chunks_come_back();
+	bus_stop();
+}
+END_TEST
+
+/* ---- a starving publisher finds out by itself ---------------------------------------- */
+
+static void take_all_memory(void *arg)
+{
+	zcp *bus = child_bus("glutton");
+	zcp_chunk chunk;
+	zcp_pub *pub;
+	int n = 0;
+
+	(void)arg;
+	need(zcp_offer(bus, "u", NULL, &pub));
+	while (zcp_loan(pub, 1, &chunk, 0) == 0)
+		n++;
+	if (n != 24)
+		_exit(4);
+	say('f');
+	pause();
+}
+
+START_TEST(a_starving_publisher_frees_the_loans_of_the_dead_without_a_daemon)
+{
+	zcp_chunk chunk;
+	zcp_pub *pub;
+	pid_t pid;
+	zcp *bus;
+
+	start();
+	ck_assert_int_eq(pipe(said), 0);
+	bus = bus_open("starving");
+	must(zcp_offer(bus, "t", NULL, &pub));
+	pid = in_process(take_all_memory, NULL);
+	hear('f');
+	ck_assert_int_eq(zcp_loan(pub, 1, &chunk, 0), -ZCP_E_NOMEM);
+	bus_kill();
+	ck_assert_int_eq(zcp_loan(pub, 1, &chunk, 0), -ZCP_E_NOMEM);
+	kill_process(pid);
+	must(zcp_loan(pub, 1, &chunk, 0));
+	zcp_discard(pub, &chunk);
+	bus_restart(&settings);
+	zcp_stop_offer(&pub);
+	all_chunks_come_back();
+	zcp_close(&bus);
+	bus_stop();
+}
+END_TEST
+
+/* The reader holds chunks of one publisher; another one starves. */
+START_TEST(a_starving_publisher_frees_what_the_dead_held_without_a_daemon)
+{
+	zcp_chunk chunk, other[32];
+	int loans = 0;
+	zcp_pub *pub, *starving;
+	pid_t pid;
+	zcp *bus;
+
+	pid = publish_to_one_who_holds(&bus, &pub);
+	must(zcp_offer(bus, "u", NULL, &starving));
+	while (zcp_loan(starving, 1, &other[loans], 0) == 0)
+		loans++;
+	bus_kill();
+	ck_assert_int_eq(zcp_loan(starving, 1, &chunk, 0), -ZCP_E_NOMEM);
+	kill_process(pid);
+	/* The tail is its owner's to move; a zero timeout buries nobody. */
+	fill(pub, 1);
+	must(zcp_loan(starving, 1, &chunk, 0));
+	zcp_discard(starving, &chunk);
+	while (loans > 0)
+		zcp_discard(starving, &other[--loans]);
+	bus_restart(&settings);
+	zcp_stop_offer(&starving);
+	zcp_stop_offer(&pub);
+	all_chunks_come_back();
+	zcp_close(&bus);
+	bus_stop();
+}
+END_TEST
+
 START_TEST(a_request_that_is_repeated_is_answered_as_before)
 {
 	static const char request[] = "REGISTER:name=again:nonce=abcdef";
@@ -567,6 +839,17 @@ int main(void)
 	    a_dead_publishers_loans_return_while_its_ring_is_still_unread);
 	tcase_add_test(t, a_publisher_finds_a_dead_reader_without_a_daemon);
 	tcase_add_test(t, short_timeouts_find_a_dead_reader_without_a_daemon);
+	tcase_add_test(t,
+	    a_process_that_executes_another_program_is_no_participant);
+	tcase_add_test(t,
+	    a_process_that_closed_its_descriptors_lives_even_when_it_is_stopped);
+	tcase_add_test(t, a_zombie_is_dead);
+	tcase_add_test(t, a_forked_child_keeps_its_dead_parent_not_alive);
+	tcase_add_test(t, a_pid_that_was_given_again_keeps_nobody_alive);
+	tcase_add_test(t,
+	    a_starving_publisher_frees_the_loans_of_the_dead_without_a_daemon);
+	tcase_add_test(t,
+	    a_starving_publisher_frees_what_the_dead_held_without_a_daemon);
 	tcase_add_test(t,
 	    a_stopped_reader_is_demoted_loses_counts_and_goes_on);
 	tcase_add_test(t, a_killed_daemon_is_replaced_under_load);

@@ -29,11 +29,14 @@ _zcp() {
                 grep -oE -- '(^ +|, )--?[a-z0-9?][a-z-]*' | tr -d ' ,')
             ;;
         *)
-            [ "${command##*/}" = zcp-routed ] || words=$(_zcp_topics)
+            case ${command##*/} in
+            zcp-routed | zcp-gc) ;;
+            *) words=$(_zcp_topics) ;;
+            esac
             ;;
         esac
         ;;
     esac
     mapfile -t COMPREPLY < <(compgen -W "$words" -- "$word")
 }
-complete -o default -F _zcp zcp-pub zcp-sub zcp-routed
+complete -o default -F _zcp zcp-pub zcp-sub zcp-gc zcp-routed

@@ -13,7 +13,6 @@
 #include "log.h"
 #include "ring.h"
 #include "routed.h"
-#include "sweep.h"
 
 #ifndef __NR_pidfd_open
 #define __NR_pidfd_open 434
@@ -51,9 +50,19 @@ int watch_add(struct routed *r, uint32_t slot)
 		return -ZCP_E_SYS;
 	if (p->pid == 0 || p->pid_namespace != pid_namespace_here())
 		return 0;	/* invisible: its lock and its heart will tell */
+	/* gc looks once, and has no loop. */
+	if (r->base == NULL)
+		return 0;
 	w->pidfd = (int)syscall(__NR_pidfd_open, (pid_t)p->pid, 0);
 	if (w->pidfd < 0)
 		return 0;	/* gone already, or no such call: the tick sees */
+	/* Behind the descriptor, which cannot change its process: the pid may
+	 * have been given to another one before. */
+	if (process_start_time((pid_t)p->pid) != p->start_time) {
+		close(w->pidfd);
+		w->pidfd = -1;
+		return 0;
+	}
 	w->exit = event_new(r->base, w->pidfd, EV_READ, on_exit_of, w);
 	if (w->exit == NULL || event_add(w->exit, NULL) < 0)
 		return error_set(ZCP_E_SYS, "out of memory");
@@ -115,9 +124,11 @@ static void heartbeat(struct routed *r, uint32_t slot, uint64_t now)
 	uint64_t silence = now > beat ? now - beat : 0;
 	bool silent = silence > SILENT_PERIODS * r->d.m->heartbeat;
 
-	/* Without a pidfd nobody else brings the news; and who has left, his
-	 * farewell unheard, must not be punished for his silence. */
-	if (silent || r->watch[slot].exit == NULL)
+	/* Without a pidfd nobody else brings the news, nor of one that executes
+	 * another program; and who has left, his farewell unheard, must not be
+	 * punished for his silence. */
+	if (silence > LATE_PERIODS * r->d.m->heartbeat ||
+	    r->watch[slot].exit == NULL)
 		reap(r, slot);
 	if (fact_load32(&p->state) != PARTICIPANT_LIVE)
 		return;
@@ -259,11 +270,11 @@ static bool drain_port(struct routed *r, uint32_t index)
 	return false;
 }
 
-static void sweep_now(struct routed *r)
+void sweep_now(struct routed *r)
 {
 	struct sweep_report report;
 
-	if (sweep(&r->d, &report) < 0) {
+	if (sweep(&r->d, &report, r->visit, r->visit_arg) < 0) {
 		log_error("sweep: %s", zcp_errmsg());
 		return;
 	}

@@ -14,6 +14,7 @@
 #include "chain.h"
 #include "domain.h"
 #include "readers.h"
+#include "sweep.h"
 #include "text.h"
 
 enum on_stall { STALL_DEMOTE, STALL_WAIT, STALL_KILL };
@@ -88,6 +89,8 @@ struct routed {
 	uint64_t sweep_size;		/* of a loan that waits; 0: none */
 	struct known_client *clients;	/* by pid */
 	int routes;			/* children that publish a text */
+	sweep_visit *visit;		/* told of each piece of garbage, or NULL */
+	void *visit_arg;
 };
 
 /* ---- create.c ------------------------------------------------------------ */
@@ -204,6 +207,7 @@ void drain_again(struct routed *r);	/* the timer's turn */
 /* The oldest history goes that has a chunk of that size or more; size 0: that
  * keeps a place in the directory. */
 bool give_up_history(struct routed *r, uint64_t size);
+void sweep_now(struct routed *r);
 /* Also takes back from the rings of live but idle owners; for a loan of
  * `size` bytes (0: none) also the oldest history that is retained. */
 void sweep_all(struct routed *r, uint64_t size);
@@ -268,6 +272,46 @@ void status_log_participants(struct routed *r);
 /* Every record, link, cursor and chunk in use, paged in the same way. */
 void dump_text(struct routed *r, uint64_t from, struct text *t);
 
+/* ---- lock.c -------------------------------------------------------------- */
+
+/*
+ * One daemon a domain.  Waits a second for one that is on its way out;
+ * -ZCP_E_BUSY names who has it.  1: settings.private, and another one serves.
+ */
+int lock_take(struct routed *r);
+/* At once; 1: somebody has it. */
+int lock_try(struct routed *r);
+/*
+ * The lock in the runtime directory keeps a second daemon away that looks for
+ * it there; one with another runtime directory finds the same segments, and
+ * this lock on them.  -ZCP_E_REFUSED names who has it.
+ */
+int lock_segments(struct routed *r, bool wait);
+bool segments_locked(const struct routed *r);	/* by another process */
+
+/* Who has the domain's lock: 0 nobody, -1 one of another pid namespace. */
+int routed_pid(const char *domain, pid_t *pid);
+
+/* ---- adopt.c ------------------------------------------------------------- */
+
+bool domain_absent(const struct settings *s);
+/* Attaches, for writing, and locks the segments; -ZCP_E_BUSY: not ready (yet,
+ * or any more).  domain_let_go() undoes it, also a failed one. */
+int domain_take(struct routed *r, bool wait);
+void domain_let_go(struct routed *r);
+/* Has one taken anything that a next daemon should find?  Members that live,
+ * history whose time is not over. */
+bool somebody_lives(const struct routed *r);
+bool worth_keeping(const struct routed *r);
+bool something_is_left(const struct routed *r);
+/* Takes over what was taken: the private tables, repairs, the dead. */
+int domain_adopt(struct routed *r);
+/* Takes and adopts, or makes it anew. */
+int domain_set_up(struct routed *r);
+/* The end of a daemon, or of zcp-gc in its place; false: nothing was left,
+ * the segments are removed. */
+bool domain_leave(struct routed *r);
+
 /* ---- server.c ------------------------------------------------------------ */
 
 /*
@@ -276,8 +320,5 @@ void dump_text(struct routed *r, uint64_t from, struct text *t);
  */
 int routed_run(struct routed *r, const struct settings *s,
     void (*ready)(const struct routed *));
-
-/* The pid of the daemon that holds the domain's lock; 0 nobody does. */
-int routed_pid(const char *domain, pid_t *pid);
 
 #endif

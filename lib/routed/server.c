@@ -1,7 +1,4 @@
-/*
- * server.c - one daemon a domain: lock, adoption, socket, loop, and the way
- * out.
- */
+/* server.c - the daemon: its socket, its loop, and the way out. */
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -18,245 +15,10 @@
 #include "control.h"
 #include "error.h"
 #include "guard.h"
-#include "liveness.h"
 #include "log.h"
 #include "routed.h"
 
 enum { DRAIN_BATCH = 256 };
-
-/* ---- the lock -------------------------------------------------------------------- */
-
-static int lock_open(const char *domain, int make)
-{
-	char path[sizeof(((struct sockaddr_un *)0)->sun_path)];
-	int rc = control_path(path, domain, "lock", make), fd;
-
-	if (rc < 0)
-		return rc;
-	fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW |
-	    (make ? O_CREAT : 0), 0600);
-	return fd < 0 ? error_sys("cannot open %s", path) : fd;
-}
-
-int routed_pid(const char *domain, pid_t *pid)
-{
-	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
-	int fd = lock_open(domain, 0), rc = 0;
-
-	*pid = 0;
-	if (fd < 0)
-		return errno == ENOENT ? 0 : fd;
-	if (fcntl(fd, F_GETLK, &lock) < 0)
-		rc = error_sys("cannot ask for the lock of domain %s", domain);
-	else if (lock.l_type != F_UNLCK)
-		*pid = lock.l_pid;
-	close(fd);
-	return rc;
-}
-
-static bool another_serves(const char *domain)
-{
-	char reply[64];
-	int rc = control_call(domain, "PING", reply, sizeof(reply),
-	    deadline_after(10 * NS_PER_MS));
-
-	return rc > 0 || rc == -ZCP_E_REFUSED;
-}
-
-/*
- * A daemon that is on its way out gives the lock back within a second; one
- * that serves is as good as a private one of ours (1).
- */
-static int lock_take(struct routed *r)
-{
-	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
-	uint64_t deadline = deadline_after(NS_PER_S);
-	pid_t pid = 0;
-
-	if ((r->lock = lock_open(r->settings.domain, 1)) < 0)
-		return r->lock;
-	while (fcntl(r->lock, F_SETLK, &lock) < 0) {
-		if (errno != EAGAIN && errno != EACCES && errno != EINTR)
-			return error_sys("cannot lock domain %s",
-			    r->settings.domain);
-		if (r->settings.private && another_serves(r->settings.domain))
-			return 1;
-		if (clock_ns() >= deadline) {
-			struct flock held = lock;
-
-			if (fcntl(r->lock, F_GETLK, &held) == 0)
-				pid = held.l_pid;
-			return error_set(ZCP_E_BUSY, "domain %s has a daemon "
-			    "already (pid %d); zcp-routed --stop -d %s ends it",
-			    r->settings.domain, (int)pid, r->settings.domain);
-		}
-		usleep(10000);
-	}
-	return 0;
-}
-
-/* ---- the segments ------------------------------------------------------------------ */
-
-/*
- * The lock in the runtime directory keeps a second daemon away that looks for
- * it there; one with another runtime directory finds the same segments, and
- * this lock on them.
- */
-static int lock_segments(struct routed *r, int fd)
-{
-	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
-	struct flock held = lock;
-
-	if (fcntl(fd, F_SETLK, &lock) == 0)
-		return 0;
-	if (fcntl(fd, F_GETLK, &held) < 0 || held.l_type == F_UNLCK)
-		held.l_pid = 0;
-	return error_set(ZCP_E_REFUSED, "the segments of domain %s are in use "
-	    "by a daemon with another runtime directory (pid %d): choose "
-	    "another domain (-d), or end that daemon", r->settings.domain,
-	    (int)held.l_pid);
-}
-
-static int open_domain(struct routed *r)
-{
-	int rc = domain_attach(&r->d, r->settings.domain, geteuid(), true);
-
-	if (r->d.mgmt.fd >= 0 && (rc == 0 || rc == -ZCP_E_BUSY)) {
-		int locked = lock_segments(r, r->d.mgmt.fd);
-
-		if (locked < 0)
-			return locked;
-	}
-	return rc < 0 ? rc : domain_map_words(&r->d);
-}
-
-static bool absent(const struct settings *s)
-{
-	char path[SEGMENT_PATH];
-
-	segment_path(path, geteuid(), s->domain, "mgmt");
-	return access(path, F_OK) < 0 && errno == ENOENT;
-}
-
-static bool somebody_lives(const struct routed *r)
-{
-	for (uint32_t i = 0; i < r->d.m->max_participants; i++)
-		if (fact_load32(&r->d.participants[i].state) ==
-		    PARTICIPANT_LIVE && !participant_dead(&r->d, i))
-			return true;
-	return false;
-}
-
-static bool something_is_left(const struct routed *r)
-{
-	for (uint32_t i = 0; i < r->d.m->max_participants; i++)
-		if (fact_load32(&r->d.participants[i].state) !=
-		    PARTICIPANT_FREE)
-			return true;
-	return false;
-}
-
-static int damaged(struct routed *r, int rc)
-{
-	return error_in(rc, "domain %s has segments that cannot be adopted "
-	    "(rm " SEGMENT_DIR "/zcp.%u.%s.* removes them, with whatever "
-	    "they hold)", r->settings.domain, (unsigned)geteuid(),
-	    r->settings.domain);
-}
-
-/* Nothing there: create.  Nobody lives and no history is retained: nothing
- * worth keeping.  Else adopt. */
-static int find_domain(struct routed *r, bool *adopt)
-{
-	int rc;
-
-	*adopt = false;
-	if (!absent(&r->settings)) {
-		rc = open_domain(r);
-		/* Somebody with another runtime directory may be making it. */
-		for (int i = 0; rc == -ZCP_E_BUSY && i < 20; i++) {
-			domain_detach(&r->d);
-			usleep(10000);
-			rc = open_domain(r);
-		}
-		/* Not ready for that long: its maker was killed. */
-		if (rc < 0 && rc != -ZCP_E_BUSY) {
-			domain_detach(&r->d);
-			return rc == -ZCP_E_REFUSED ? rc : damaged(r, rc);
-		}
-		*adopt = rc == 0 && (somebody_lives(r) || retain_pending(r));
-		if (*adopt)
-			return 0;
-		domain_detach(&r->d);
-		domain_remove(geteuid(), r->settings.domain);
-	}
-	if ((rc = domain_create(&r->settings)) < 0)
-		return rc;
-	return open_domain(r);
-}
-
-static void wake_everybody(struct routed *r)
-{
-	chain_each(&r->of_state, PORTS_OPEN, i, after)
-		generation_bump(r, i);
-	chain_each(&r->of_state, PORTS_ENDED, i, after)
-		generation_bump(r, i);
-	for (uint32_t i = 0; i < bell_count(r->d.m); i++)
-		bell_ring(domain_bell(&r->d, i));
-	bell_announce(domain_bell(&r->d, BELL_DOMAIN));
-}
-
-static void bury_the_dead(struct routed *r)
-{
-	for (uint32_t i = 0; i < r->d.m->max_participants; i++) {
-		struct participant *p = &r->d.participants[i];
-
-		if (fact_load32(&p->state) == PARTICIPANT_LIVE)
-			reap(r, i);
-		/* A daemon killed between the participant and its ports. */
-		if (fact_load32(&p->state) != PARTICIPANT_ENDED)
-			continue;
-		chain_each(&r->of_owner, i, k, after)
-			port_end(r, k, fact_load32(&p->flags) &
-			    PARTICIPANT_DIED);
-	}
-}
-
-static int adopt_domain(struct routed *r)
-{
-	int rc;
-
-	/* Settings of a live domain are in its header, not ours to change. */
-	r->settings.mode = r->d.m->mode;
-	if ((rc = links_rebuild(r)) < 0 || (rc = registry_rebuild(r)) < 0)
-		return damaged(r, rc);
-	match_repair(r);
-	ports_closed_unheard(r);
-	bury_the_dead(r);
-	wake_everybody(r);
-	drain_soon(r);
-	log_info("domain %s adopted, with the pools and limits it was made with",
-	    r->d.name);
-	return 0;
-}
-
-static int set_up(struct routed *r)
-{
-	bool adopt;
-	int rc;
-
-	if ((rc = find_domain(r, &adopt)) < 0)
-		return rc;
-	r->watch = calloc(r->d.m->max_participants, sizeof(*r->watch));
-	if (r->watch == NULL)
-		return error_set(ZCP_E_SYS, "out of memory");
-	if ((rc = registry_open(r)) < 0 || (rc = retain_open(r)) < 0)
-		return rc;
-	for (uint32_t i = 0; i < r->d.m->max_participants; i++)
-		r->watch[i].pidfd = -1;
-	fact_publish32(&r->d.m->daemon_pid, (uint32_t)getpid());
-	return adopt ? adopt_domain(r) : links_rebuild(r);
-}
 
 /* ---- the socket ------------------------------------------------------------------------ */
 
@@ -490,45 +252,12 @@ static void free_event(struct event *event)
  */
 static void leave(struct routed *r)
 {
-	bool keep;
-
 	unlink(r->path);
 	while (serve_one(r))
 		;
-	drain(r);
-	keep = something_is_left(r);
-	fact_publish32(&r->d.m->daemon_pid, 0);
-	if (!keep)
-		domain_remove(r->d.uid, r->d.name);
-	else
+	if (domain_leave(r))
 		log_info("segments of domain %s stay for its participants, "
 		    "or for the history they left", r->d.name);
-}
-
-static void tear_down(struct routed *r)
-{
-	struct topic_name *t, *next;
-
-	for (uint32_t i = 0; r->watch != NULL && i < r->d.m->max_participants;
-	    i++)
-		watch_remove(r, i);
-	HASH_ITER(hh, r->topics, t, next) {
-		HASH_DEL(r->topics, t);
-		free(t);
-	}
-	free_event(r->socket);
-	free_event(r->tick);
-	free_event(r->drain);
-	free(r->watch);
-	free(r->link_used);
-	retain_close(r);
-	registry_close(r);
-	clients_forget(r);
-	free(r->serials_named);
-	if (r->fd >= 0)
-		close(r->fd);
-	if (r->d.m != NULL)
-		domain_detach(&r->d);
 }
 
 /* A participant takes two: its file and its pidfd. */
@@ -558,7 +287,7 @@ int routed_run(struct routed *r, const struct settings *s,
 		rc = error_set(ZCP_E_SYS, "out of memory");
 		goto out;
 	}
-	if ((rc = set_up(r)) < 0 || (rc = socket_open(r)) < 0 ||
+	if ((rc = domain_set_up(r)) < 0 || (rc = socket_open(r)) < 0 ||
 	    (rc = add_events(r, &signals)) < 0)
 		goto out;
 	ready(r);
@@ -570,7 +299,13 @@ out:
 	free_event(signals.intr);
 	free_event(signals.dump);
 	free_event(signals.child);
-	tear_down(r);
+	free_event(r->socket);
+	free_event(r->tick);
+	free_event(r->drain);
+	domain_let_go(r);
+	clients_forget(r);
+	if (r->fd >= 0)
+		close(r->fd);
 	if (r->base != NULL)
 		event_base_free(r->base);
 	if (r->lock >= 0)

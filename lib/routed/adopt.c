@@ -1,0 +1,211 @@
+/*
+ * adopt.c - the segments that a daemon finds: made anew where nothing in them
+ * is worth keeping, else taken over as they are.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "atomics.h"
+#include "error.h"
+#include "liveness.h"
+#include "log.h"
+#include "routed.h"
+
+int domain_take(struct routed *r, bool wait)
+{
+	int rc = domain_attach(&r->d, r->settings.domain, geteuid(), true);
+	int locked;
+
+	if (r->d.mgmt.fd >= 0 && (rc == 0 || rc == -ZCP_E_BUSY) &&
+	    (locked = lock_segments(r, wait)) < 0)
+		return locked;
+	/* Who had the lock may have removed them. */
+	if (rc == 0 && fact_load(&r->d.m->head.magic) != SEGMENT_MAGIC)
+		return error_set(ZCP_E_BUSY, "the segments of domain %s have "
+		    "just been removed", r->settings.domain);
+	return rc < 0 ? rc : domain_map_words(&r->d);
+}
+
+bool domain_absent(const struct settings *s)
+{
+	char path[SEGMENT_PATH];
+
+	segment_path(path, geteuid(), s->domain, "mgmt");
+	return access(path, F_OK) < 0 && errno == ENOENT;
+}
+
+bool somebody_lives(const struct routed *r)
+{
+	for (uint32_t i = 0; i < r->d.m->max_participants; i++)
+		if (fact_load32(&r->d.participants[i].state) ==
+		    PARTICIPANT_LIVE && !participant_dead(&r->d, i))
+			return true;
+	return false;
+}
+
+bool something_is_left(const struct routed *r)
+{
+	for (uint32_t i = 0; i < r->d.m->max_participants; i++)
+		if (fact_load32(&r->d.participants[i].state) !=
+		    PARTICIPANT_FREE)
+			return true;
+	return false;
+}
+
+static int damaged(struct routed *r, int rc)
+{
+	return error_in(rc, "domain %s has segments that cannot be adopted "
+	    "(rm " SEGMENT_DIR "/zcp.%u.%s.* removes them, with whatever "
+	    "they hold)", r->settings.domain, (unsigned)geteuid(),
+	    r->settings.domain);
+}
+
+bool worth_keeping(const struct routed *r)
+{
+	return somebody_lives(r) || retain_pending(r);
+}
+
+/* Nothing there: create.  Nobody lives and no history is retained: nothing
+ * worth keeping.  Else adopt. */
+static int find_domain(struct routed *r, bool *adopt)
+{
+	int rc = -ZCP_E_BUSY;
+
+	*adopt = false;
+	/* Somebody with another runtime directory may be making it; not ready
+	 * for so long: its maker was killed. */
+	for (int i = 0; i < 20 && rc == -ZCP_E_BUSY &&
+	    !domain_absent(&r->settings); i++) {
+		if (i > 0) {
+			domain_detach(&r->d);
+			usleep(10000);
+		}
+		rc = domain_take(r, true);
+	}
+	if (rc < 0 && rc != -ZCP_E_BUSY)
+		return rc == -ZCP_E_REFUSED ? rc : damaged(r, rc);
+	*adopt = rc == 0 && worth_keeping(r);
+	if (*adopt)
+		return 0;
+	if (r->d.name[0] != '\0')
+		domain_detach(&r->d);
+	if (!domain_absent(&r->settings))
+		domain_remove(geteuid(), r->settings.domain);
+	if ((rc = domain_create(&r->settings)) < 0)
+		return rc;
+	return domain_take(r, true);
+}
+
+static void wake_everybody(struct routed *r)
+{
+	chain_each(&r->of_state, PORTS_OPEN, i, after)
+		generation_bump(r, i);
+	chain_each(&r->of_state, PORTS_ENDED, i, after)
+		generation_bump(r, i);
+	for (uint32_t i = 0; i < bell_count(r->d.m); i++)
+		bell_ring(domain_bell(&r->d, i));
+	bell_announce(domain_bell(&r->d, BELL_DOMAIN));
+}
+
+static void bury_the_dead(struct routed *r)
+{
+	for (uint32_t i = 0; i < r->d.m->max_participants; i++) {
+		struct participant *p = &r->d.participants[i];
+
+		if (fact_load32(&p->state) == PARTICIPANT_LIVE)
+			reap(r, i);
+		/* A daemon killed between the participant and its ports. */
+		if (fact_load32(&p->state) != PARTICIPANT_ENDED)
+			continue;
+		chain_each(&r->of_owner, i, k, after)
+			port_end(r, k, fact_load32(&p->flags) &
+			    PARTICIPANT_DIED);
+	}
+}
+
+static int adopt_tables(struct routed *r)
+{
+	int rc;
+
+	/* Settings of a live domain are in its header, not ours to change. */
+	r->settings.mode = r->d.m->mode;
+	if ((rc = links_rebuild(r)) < 0 || (rc = registry_rebuild(r)) < 0)
+		return damaged(r, rc);
+	match_repair(r);
+	ports_closed_unheard(r);
+	bury_the_dead(r);
+	wake_everybody(r);
+	drain_soon(r);
+	log_info("domain %s adopted, with the pools and limits it was made with",
+	    r->d.name);
+	return 0;
+}
+
+/* The private side of what the segments hold. */
+static int open_tables(struct routed *r)
+{
+	int rc;
+
+	r->watch = calloc(r->d.m->max_participants, sizeof(*r->watch));
+	if (r->watch == NULL)
+		return error_set(ZCP_E_SYS, "out of memory");
+	for (uint32_t i = 0; i < r->d.m->max_participants; i++)
+		r->watch[i].pidfd = -1;
+	if ((rc = registry_open(r)) < 0 || (rc = retain_open(r)) < 0)
+		return rc;
+	fact_publish32(&r->d.m->daemon_pid, (uint32_t)getpid());
+	fact_publish32(&r->d.m->on_stall, r->settings.on_stall);
+	return 0;
+}
+
+int domain_adopt(struct routed *r)
+{
+	int rc = open_tables(r);
+
+	return rc < 0 ? rc : adopt_tables(r);
+}
+
+int domain_set_up(struct routed *r)
+{
+	bool adopt;
+	int rc;
+
+	if ((rc = find_domain(r, &adopt)) < 0)
+		return rc;
+	if (adopt)
+		return domain_adopt(r);
+	return (rc = open_tables(r)) < 0 ? rc : links_rebuild(r);
+}
+
+bool domain_leave(struct routed *r)
+{
+	bool keep;
+
+	drain(r);
+	keep = something_is_left(r);
+	fact_publish32(&r->d.m->daemon_pid, 0);
+	if (!keep)
+		domain_remove(r->d.uid, r->d.name);
+	return keep;
+}
+
+void domain_let_go(struct routed *r)
+{
+	struct topic_name *t, *next;
+
+	for (uint32_t i = 0; r->watch != NULL && i < r->d.m->max_participants;
+	    i++)
+		watch_remove(r, i);
+	HASH_ITER(hh, r->topics, t, next) {
+		HASH_DEL(r->topics, t);
+		free(t);
+	}
+	free(r->watch);
+	free(r->link_used);
+	retain_close(r);
+	registry_close(r);
+	free(r->serials_named);
+	if (r->d.name[0] != '\0')
+		domain_detach(&r->d);
+}
