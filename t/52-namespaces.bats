@@ -1,0 +1,97 @@
+#!/usr/bin/env bats
+# Members in pid namespaces of their own, as in containers that share /dev/shm
+# and the runtime directory.
+load helper
+
+# In a new pid namespace, with a /proc of its own; killed with the shell.
+contained() {
+    if [ "$(id -u)" = 0 ]; then
+        spawn unshare --pid --fork --mount-proc --kill-child "$@"
+    else
+        spawn unshare --user --map-current-user --pid --fork --mount-proc --kill-child "$@"
+    fi
+}
+
+setup_file() {
+    unshare --pid --fork --mount-proc true 2>/dev/null ||
+        unshare --user --map-current-user --pid --fork --mount-proc true 2>/dev/null ||
+        skip "needs pid namespaces (unshare)"
+}
+
+# The process in the namespace whose unshare has this pid.
+inner() { cat "/proc/$1/task/$1/children"; }
+
+@test "daemon, publisher and reader each in a pid namespace of its own" {
+    contained zcp-routed -f -q --heartbeat 100ms
+    eventually status_has "domain="
+    contained zcp-sub -e t >"$WORK/out"
+    local reader=$!
+    eventually status_has "subscribers=1"
+    contained zcp-pub t < <(seq 300000)
+    ends_with 0 "$reader"
+    run cmp "$WORK/out" <(seq 300000)
+    assert_success
+    eventually all_free
+    eventually status_has "participants=0"
+    zcp-routed --stop
+}
+
+@test "deaths in other namespaces than the daemon's are found by lock and silence" {
+    contained zcp-routed -f -q --heartbeat 50ms
+    eventually status_has "domain="
+    contained zcp-sub t >"$WORK/out"
+    local reader=$!
+    eventually status_has "subscribers=1"
+    contained zcp-pub t < <(yes)
+    local publisher=$!
+    eventually test -s "$WORK/out"
+    # Nobody is taken for dead while it lives.
+    status_has "deaths=0"
+    kill -KILL "$(inner "$publisher")"
+    eventually status_has "deaths=1"
+    eventually status_has "publishers=0"
+    kill -KILL "$(inner "$reader")"
+    eventually status_has "deaths=2"
+    eventually all_free
+    eventually status_has "participants=0"
+    zcp-routed --stop
+}
+
+@test "a stopped reader in another namespace is demoted, and comes back" {
+    contained zcp-routed -f -q --heartbeat 50ms
+    eventually status_has "domain="
+    contained zcp-sub -v -e t >"$WORK/out" 2>"$WORK/err"
+    local reader=$!
+    eventually status_has "subscribers=1"
+    kill -STOP "$(inner "$reader")"
+    eventually status_has "state=stalled"
+    # More than ring and pools hold: it is waited for no longer.
+    zcp-pub t < <(seq 1000000)
+    kill -CONT "$(inner "$reader")"
+    wait "$reader" || true
+    local got
+    got=$(wc -l <"$WORK/out")
+    [ "$got" -lt 1000000 ]
+    assert_equal "$(sed -n 's/.*: \([0-9]*\) messages, \([0-9]*\) lost.*/\1 \2/p' "$WORK/err")" \
+        "$got $((1000000 - got))"
+    eventually all_free
+    zcp-routed --stop
+}
+
+@test "zcp-gc in one namespace, the dead in another" {
+    contained zcp-routed -f -q --heartbeat 50ms
+    local daemon=$!
+    eventually status_has "domain="
+    contained zcp-sub t >"$WORK/out"
+    local reader=$!
+    eventually status_has "subscribers=1"
+    contained zcp-pub t < <(yes)
+    local publisher=$!
+    eventually test -s "$WORK/out"
+    kill -KILL "$(inner "$daemon")" "$(inner "$publisher")"
+    # Its pid says nothing here: the lock is free, and the heart gets silent.
+    eventually eval 'zcp-gc >>"$WORK/gc"; grep -q "forgotten: it died" "$WORK/gc"'
+    kill -0 "$reader"
+    kill -KILL "$(inner "$reader")"
+    eventually eval 'zcp-gc >>"$WORK/gc"; ! ls /dev/shm/zcp.*."$ZCP_DOMAIN".* 2>/dev/null'
+}
