@@ -1,0 +1,243 @@
+#include "audit.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "atomics.h"
+#include "error.h"
+#include "ring.h"
+
+struct auditing {
+	struct domain *d;
+	audit_tell *tell;
+	void *arg;
+	int faults;
+};
+
+__attribute__((format(printf, 2, 3)))
+static void fault(struct auditing *a, const char *format, ...)
+{
+	char text[256];
+	va_list ap;
+
+	va_start(ap, format);
+	vsnprintf(text, sizeof(text), format, ap);
+	va_end(ap);
+	a->faults++;
+	a->tell(a->arg, text);
+}
+
+static const char *state_name(uint64_t word)
+{
+	static const char *const names[] = { "absent", "free", "loaned",
+	    "published" };
+
+	return names[word_state(word)];
+}
+
+/* ---- chunk words --------------------------------------------------------------- */
+
+static const struct port *port_of(const struct domain *d, uint32_t serial)
+{
+	for (uint32_t i = 0; i < d->m->max_ports; i++)
+		if (fact_load32(&d->ports[i].state) != PORT_FREE &&
+		    fact_load32(&d->ports[i].serial) == serial)
+			return &d->ports[i];
+	return NULL;
+}
+
+static void audit_word(struct auditing *a, uint32_t id, uint64_t word)
+{
+	const struct port *p;
+
+	if (word_state(word) == CHUNK_ABSENT) {
+		fault(a, "chunk %u:%u is absent, though it is committed",
+		    chunk_pool(id), chunk_index(id));
+	} else if (word_state(word) == CHUNK_FREE) {
+		if (word != word_make(CHUNK_FREE, 0, 0))
+			fault(a, "chunk %u:%u is free, and names port serial "
+			    "%u", chunk_pool(id), chunk_index(id),
+			    word_serial(word));
+	} else if ((p = port_of(a->d, word_serial(word))) == NULL) {
+		fault(a, "chunk %u:%u is %s by port serial %u, which is not "
+		    "there", chunk_pool(id), chunk_index(id),
+		    state_name(word), word_serial(word));
+	} else if (p->kind != PORT_PUBLISHER) {
+		fault(a, "chunk %u:%u is %s by port serial %u, which is no "
+		    "publisher", chunk_pool(id), chunk_index(id),
+		    state_name(word), word_serial(word));
+	}
+}
+
+static void audit_pools(struct auditing *a)
+{
+	struct pools *pools = &a->d->pools;
+
+	for (uint32_t p = 0; p < pools->count; p++)
+		for (uint32_t i = 0; i < pool_count(&pools->pool[p]); i++)
+			audit_word(a, chunk_id(p, i),
+			    word_load(&pools->pool[p].word[i]));
+}
+
+/* ---- rings ---------------------------------------------------------------------- */
+
+static void audit_message(struct auditing *a, uint32_t port, uint64_t seq,
+    const struct message *m)
+{
+	const struct pools *pools = &a->d->pools;
+	uint32_t serial = fact_load32(&a->d->ports[port].serial);
+	uint64_t word;
+
+	if (m->chunk == CHUNK_INLINE) {
+		if (m->length > INLINE_SIZE)
+			fault(a, "port %u, message %" PRIu64 ": %u bytes "
+			    "inline", port, seq, m->length);
+		return;
+	}
+	if (!pool_has(pools, m->chunk) || !pool_fits(
+	    &pools->pool[chunk_pool(m->chunk)], m->offset, m->length)) {
+		fault(a, "port %u, message %" PRIu64 " lies in no chunk", port,
+		    seq);
+		return;
+	}
+	word = word_load(pool_word(pools, m->chunk));
+	if (word_state(word) != CHUNK_PUBLISHED ||
+	    word_serial(word) != serial ||
+	    number_diff(word_number(word), seq) < 0)
+		fault(a, "port %u, message %" PRIu64 " lies in chunk %u:%u, "
+		    "which is %s, serial %u, number %" PRIu64, port, seq,
+		    chunk_pool(m->chunk), chunk_index(m->chunk),
+		    state_name(word), word_serial(word), word_number(word));
+}
+
+static void audit_ring(struct auditing *a, uint32_t port,
+    const struct ring *ring, uint32_t mask)
+{
+	uint64_t head = news_load(&ring->head), word = tail_load(ring);
+	uint64_t tail = number_widen(head, word_number(word));
+	uint64_t end = ring_end(ring, mask, tail, tail);
+
+	if (word_serial(word) != fact_load32(&a->d->ports[port].serial))
+		return;			/* not founded yet */
+	if (head < tail && head + mask + 1 < tail)
+		fault(a, "port %u: its tail %" PRIu64 " is beyond its head %"
+		    PRIu64, port, tail, head);
+	for (uint64_t seq = tail; seq < end; seq++) {
+		uint64_t body[INLINE_SIZE / 8];
+		struct message m;
+
+		if (ring_get(ring, mask, seq, &m, body) == SLOT_MESSAGE)
+			audit_message(a, port, seq, &m);
+	}
+}
+
+/* ---- readers ----------------------------------------------------------------------- */
+
+static void audit_holds(struct auditing *a, uint32_t port, uint32_t line,
+    const struct cursor *c, uint32_t holds)
+{
+	for (uint32_t i = 0; i < holds; i++) {
+		uint32_t id = hold_chunk(c, i);
+		uint64_t word;
+
+		if (!(holds_load(c, i / 64) >> i % 64 & 1))
+			continue;
+		if (!pool_has(&a->d->pools, id)) {
+			fault(a, "port %u, cursor %u holds chunk %u:%u, which "
+			    "is not there", port, line, chunk_pool(id),
+			    chunk_index(id));
+			continue;
+		}
+		word = word_load(pool_word(&a->d->pools, id));
+		if (word_state(word) != CHUNK_PUBLISHED)
+			fault(a, "port %u, cursor %u holds chunk %u:%u, which "
+			    "is %s", port, line, chunk_pool(id),
+			    chunk_index(id), state_name(word));
+	}
+}
+
+/* ---- links ------------------------------------------------------------------------- */
+
+static bool lists(const struct domain *d, uint32_t port, uint32_t other)
+{
+	uint64_t e = fact_load(&d->ports[port].links);
+
+	for (uint32_t i = 0; i < extent_count(e); i++) {
+		uint64_t link = fact_load(&d->links[extent_first(e) + i]);
+
+		if (link_port(link) == other && link_serial(link) ==
+		    fact_load32(&d->ports[other].serial))
+			return true;
+	}
+	return false;
+}
+
+static void audit_links(struct auditing *a, uint32_t port)
+{
+	const struct domain *d = a->d;
+	uint64_t e = fact_load(&d->ports[port].links);
+
+	if (extent_count(e) > d->m->max_links ||
+	    extent_first(e) > d->m->max_links - extent_count(e)) {
+		fault(a, "port %u: its list of links lies outside of the "
+		    "table", port);
+		return;
+	}
+	for (uint32_t i = 0; i < extent_count(e); i++) {
+		uint64_t link = fact_load(&d->links[extent_first(e) + i]);
+		uint32_t other = link_port(link);
+
+		if (other >= d->m->max_ports ||
+		    fact_load32(&d->ports[other].state) == PORT_FREE ||
+		    fact_load32(&d->ports[other].serial) != link_serial(link))
+			fault(a, "port %u is linked with port %u, serial %u, "
+			    "which is not there", port, other,
+			    link_serial(link));
+		else if (!lists(d, other, port))
+			fault(a, "port %u is linked with port %u, which does "
+			    "not know of it", port, other);
+	}
+}
+
+static void audit_port(struct auditing *a, uint32_t port)
+{
+	const struct port *p = &a->d->ports[port];
+	struct subscription *s;
+	const struct ring *ring;
+	struct peer *peer;
+
+	if (fact_load32(&p->state) == PORT_FREE)
+		return;
+	audit_links(a, port);
+	peer = peer_get(a->d, p->participant, p->incarnation);
+	if (peer == NULL) {
+		fault(a, "port %u: %s", port, zcp_errmsg());
+	} else if (p->kind == PORT_PUBLISHER) {
+		ring = peer_ring(peer, p->offset, p->slots);
+		if (ring == NULL)
+			fault(a, "port %u: its ring lies outside of its file",
+			    port);
+		else
+			audit_ring(a, port, ring, p->slots - 1);
+	} else if (fact_load32(&p->state) != PORT_DEAD) {
+		s = peer_subscription(peer, p->offset, p->slots, p->history);
+		if (s == NULL)
+			fault(a, "port %u: its subscription lies outside of "
+			    "its file", port);
+		for (uint32_t i = 0; s != NULL && i < p->slots; i++)
+			audit_holds(a, port, i, subscription_cursor(s,
+			    p->history, i), p->history);
+	}
+	peer_put(a->d, peer);
+}
+
+int audit(struct domain *d, audit_tell *tell, void *arg)
+{
+	struct auditing a = { d, tell, arg, 0 };
+
+	audit_pools(&a);
+	for (uint32_t i = 0; i < d->m->max_ports; i++)
+		audit_port(&a, i);
+	return a.faults;
+}
