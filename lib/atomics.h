@@ -18,6 +18,40 @@
 
 #include "layout.h"
 
+/* ---- the accesses themselves ----------------------------------------------
+ *
+ * A test build (t/torture) puts its own in their place: there each is a step
+ * at which another role may go on, a store may be seen late, and a process
+ * may end.  ThreadSanitizer knows no fences: for it the words of a slot, which
+ * the fences order, are ordered themselves.
+ */
+#ifdef ZCP_STEPPED
+#include "stepped.h"
+#else
+#define shared_load(word, order) atomic_load_explicit(word, order)
+#define shared_store(word, value, order)				\
+	atomic_store_explicit(word, value, order)
+#define shared_or(word, bits, order)					\
+	atomic_fetch_or_explicit(word, bits, order)
+#define shared_and(word, bits, order)					\
+	atomic_fetch_and_explicit(word, bits, order)
+#define shared_cas(word, from, to, order, failure)			\
+	atomic_compare_exchange_strong_explicit(word, from, to, order, failure)
+#define shared_fence(order) atomic_thread_fence(order)
+#define shared_compiler_fence()						\
+	atomic_signal_fence(memory_order_seq_cst)
+#define shared_membarrier()						\
+	syscall(__NR_membarrier, MEMBARRIER_CMD_GLOBAL_EXPEDITED, 0, 0)
+#endif
+
+#ifdef __SANITIZE_THREAD__
+#define SLOT_LOAD memory_order_acquire
+#define SLOT_STORE memory_order_release
+#else
+#define SLOT_LOAD memory_order_relaxed
+#define SLOT_STORE memory_order_relaxed
+#endif
+
 /* ---- fences ------------------------------------------------------------ */
 
 /*
@@ -29,9 +63,9 @@
 static inline void fence_light(bool symmetric)
 {
 	if (symmetric)
-		atomic_thread_fence(memory_order_seq_cst);
+		shared_fence(memory_order_seq_cst);
 	else
-		atomic_signal_fence(memory_order_seq_cst);
+		shared_compiler_fence();
 }
 
 /*
@@ -41,17 +75,16 @@ static inline void fence_light(bool symmetric)
  */
 static inline void fence_full(void)
 {
-	atomic_thread_fence(memory_order_seq_cst);
+	shared_fence(memory_order_seq_cst);
 }
 
 /* 0, or -1 when the kernel refused: then nothing may be concluded. */
 static inline int fence_heavy(bool symmetric)
 {
-	atomic_thread_fence(memory_order_seq_cst);
+	shared_fence(memory_order_seq_cst);
 	if (symmetric)
 		return 0;
-	return syscall(__NR_membarrier, MEMBARRIER_CMD_GLOBAL_EXPEDITED, 0, 0) ?
-	    -1 : 0;
+	return shared_membarrier() ? -1 : 0;
 }
 
 /* Must precede the first mapping: a process that is not registered is not
@@ -75,12 +108,12 @@ static inline void cpu_relax(void)
 
 static inline uint64_t news_load(const shared_u64 *word)
 {
-	return atomic_load_explicit((shared_u64 *)word, memory_order_relaxed);
+	return shared_load((shared_u64 *)word, memory_order_relaxed);
 }
 
 static inline void news_store(shared_u64 *word, uint64_t value)
 {
-	atomic_store_explicit(word, value, memory_order_relaxed);
+	shared_store(word, value, memory_order_relaxed);
 }
 
 /* One writer, so a load and a store make no lost update. */
@@ -98,22 +131,22 @@ static inline void news_add(shared_u64 *word, uint64_t n)
  */
 static inline uint64_t fact_load(const shared_u64 *word)
 {
-	return atomic_load_explicit((shared_u64 *)word, memory_order_acquire);
+	return shared_load((shared_u64 *)word, memory_order_acquire);
 }
 
 static inline uint32_t fact_load32(const shared_u32 *word)
 {
-	return atomic_load_explicit((shared_u32 *)word, memory_order_acquire);
+	return shared_load((shared_u32 *)word, memory_order_acquire);
 }
 
 static inline void fact_publish(shared_u64 *word, uint64_t value)
 {
-	atomic_store_explicit(word, value, memory_order_release);
+	shared_store(word, value, memory_order_release);
 }
 
 static inline void fact_publish32(shared_u32 *word, uint32_t value)
 {
-	atomic_store_explicit(word, value, memory_order_release);
+	shared_store(word, value, memory_order_release);
 }
 
 /*
@@ -123,7 +156,7 @@ static inline void fact_publish32(shared_u32 *word, uint32_t value)
  */
 static inline void fact_recheck(void)
 {
-	atomic_thread_fence(memory_order_acquire);
+	shared_fence(memory_order_acquire);
 }
 
 /*
@@ -132,9 +165,9 @@ static inline void fact_recheck(void)
  */
 static inline void fact_change(shared_u64 *generation)
 {
-	atomic_store_explicit(generation, news_load(generation) + 1,
+	shared_store(generation, news_load(generation) + 1,
 	    memory_order_release);
-	atomic_thread_fence(memory_order_release);
+	shared_fence(memory_order_release);
 }
 
 /* ---- slot --------------------------------------------------------------- */
@@ -148,20 +181,20 @@ static inline void fact_change(shared_u64 *generation)
  */
 static inline void slot_begin(struct slot *slot, uint64_t seq)
 {
-	atomic_store_explicit(&slot->stamp, STAMP_BUSY | (seq + 1),
+	shared_store(&slot->stamp, STAMP_BUSY | (seq + 1),
 	    memory_order_release);
-	atomic_thread_fence(memory_order_release);
+	shared_fence(memory_order_release);
 }
 
 /* Relaxed: the stamps on either side order the words of a slot. */
 static inline void slot_put(shared_u64 *word, uint64_t value)
 {
-	atomic_store_explicit(word, value, memory_order_relaxed);
+	shared_store(word, value, SLOT_STORE);
 }
 
 static inline uint64_t slot_get(const shared_u64 *word)
 {
-	return atomic_load_explicit((shared_u64 *)word, memory_order_relaxed);
+	return shared_load((shared_u64 *)word, SLOT_LOAD);
 }
 
 /*
@@ -171,20 +204,20 @@ static inline uint64_t slot_get(const shared_u64 *word)
  */
 static inline void slot_complete(struct slot *slot, uint64_t seq)
 {
-	atomic_store_explicit(&slot->stamp, seq + 1, memory_order_release);
+	shared_store(&slot->stamp, seq + 1, memory_order_release);
 }
 
 static inline uint64_t slot_stamp(const struct slot *slot)
 {
-	return atomic_load_explicit((shared_u64 *)&slot->stamp,
+	return shared_load((shared_u64 *)&slot->stamp,
 	    memory_order_acquire);
 }
 
 /* After the copy; pairs with the fence in slot_begin(). */
 static inline uint64_t slot_recheck(const struct slot *slot)
 {
-	atomic_thread_fence(memory_order_acquire);
-	return atomic_load_explicit((shared_u64 *)&slot->stamp,
+	shared_fence(memory_order_acquire);
+	return shared_load((shared_u64 *)&slot->stamp,
 	    memory_order_relaxed);
 }
 
@@ -196,7 +229,7 @@ static inline uint64_t slot_recheck(const struct slot *slot)
  */
 static inline uint64_t tail_load(const struct ring *ring)
 {
-	return atomic_load_explicit((shared_u64 *)&ring->tail,
+	return shared_load((shared_u64 *)&ring->tail,
 	    memory_order_acquire);
 }
 
@@ -207,7 +240,7 @@ static inline uint64_t tail_load(const struct ring *ring)
  */
 static inline bool tail_move(struct ring *ring, uint64_t *from, uint64_t to)
 {
-	return atomic_compare_exchange_strong_explicit(&ring->tail, from, to,
+	return shared_cas(&ring->tail, from, to,
 	    memory_order_acq_rel, memory_order_acquire);
 }
 
@@ -215,8 +248,8 @@ static inline bool tail_move(struct ring *ring, uint64_t *from, uint64_t to)
  * old port's readers find a foreign serial before they find a foreign slot. */
 static inline void tail_found(struct ring *ring, uint64_t word)
 {
-	atomic_store_explicit(&ring->tail, word, memory_order_release);
-	atomic_thread_fence(memory_order_release);
+	shared_store(&ring->tail, word, memory_order_release);
+	shared_fence(memory_order_release);
 }
 
 /*
@@ -238,12 +271,12 @@ static inline uint64_t tail_validate(const struct ring *ring)
  */
 static inline void cursor_store(struct cursor *cursor, uint64_t word)
 {
-	atomic_store_explicit(&cursor->at, word, memory_order_release);
+	shared_store(&cursor->at, word, memory_order_release);
 }
 
 static inline uint64_t cursor_load(const struct cursor *cursor)
 {
-	return atomic_load_explicit((shared_u64 *)&cursor->at,
+	return shared_load((shared_u64 *)&cursor->at,
 	    memory_order_acquire);
 }
 
@@ -256,9 +289,9 @@ static inline void hold_show(struct cursor *cursor, unsigned i, uint32_t chunk)
 {
 	shared_u64 *used = &cursor->used[i / 64];
 
-	atomic_store_explicit(&cursor->hold[i], chunk, memory_order_release);
-	atomic_store_explicit(used,
-	    atomic_load_explicit(used, memory_order_relaxed) |
+	shared_store(&cursor->hold[i], chunk, memory_order_release);
+	shared_store(used,
+	    shared_load(used, memory_order_relaxed) |
 	    UINT64_C(1) << i % 64, memory_order_release);
 }
 
@@ -270,20 +303,20 @@ static inline void hold_clear(struct cursor *cursor, unsigned i)
 {
 	shared_u64 *used = &cursor->used[i / 64];
 
-	atomic_store_explicit(used,
-	    atomic_load_explicit(used, memory_order_relaxed) &
+	shared_store(used,
+	    shared_load(used, memory_order_relaxed) &
 	    ~(UINT64_C(1) << i % 64), memory_order_release);
 }
 
 static inline uint64_t holds_load(const struct cursor *cursor, unsigned word)
 {
-	return atomic_load_explicit((shared_u64 *)&cursor->used[word],
+	return shared_load((shared_u64 *)&cursor->used[word],
 	    memory_order_acquire);
 }
 
 static inline uint32_t hold_chunk(const struct cursor *cursor, unsigned i)
 {
-	return atomic_load_explicit((shared_u32 *)&cursor->hold[i],
+	return shared_load((shared_u32 *)&cursor->hold[i],
 	    memory_order_acquire);
 }
 
@@ -292,7 +325,7 @@ static inline uint32_t hold_chunk(const struct cursor *cursor, unsigned i)
 /* Acquire, pairs with word_change() and word_publish(). */
 static inline uint64_t word_load(const shared_u64 *word)
 {
-	return atomic_load_explicit((shared_u64 *)word, memory_order_acquire);
+	return shared_load((shared_u64 *)word, memory_order_acquire);
 }
 
 /*
@@ -302,7 +335,7 @@ static inline uint64_t word_load(const shared_u64 *word)
  */
 static inline bool word_change(shared_u64 *word, uint64_t from, uint64_t to)
 {
-	return atomic_compare_exchange_strong_explicit(word, &from, to,
+	return shared_cas(word, &from, to,
 	    memory_order_acq_rel, memory_order_acquire);
 }
 
@@ -310,37 +343,37 @@ static inline bool word_change(shared_u64 *word, uint64_t from, uint64_t to)
  * Release: a sweeper that sees it sees the port and its ring. */
 static inline void word_publish(shared_u64 *word, uint64_t value)
 {
-	atomic_store_explicit(word, value, memory_order_release);
+	shared_store(word, value, memory_order_release);
 }
 
 /* After a loan: the chunk's word is ours before any payload byte changes, so
  * that a tap that copied the old message finds the tail moved. */
 static inline void loan_fence(void)
 {
-	atomic_thread_fence(memory_order_release);
+	shared_fence(memory_order_release);
 }
 
 /* Hints are wrong both ways; only the words decide. */
 static inline uint64_t hint_load(const shared_u64 *hint)
 {
-	return atomic_load_explicit((shared_u64 *)hint, memory_order_relaxed);
+	return shared_load((shared_u64 *)hint, memory_order_relaxed);
 }
 
 static inline void hint_set(shared_u64 *hint, uint64_t bits)
 {
-	atomic_fetch_or_explicit(hint, bits, memory_order_relaxed);
+	shared_or(hint, bits, memory_order_relaxed);
 }
 
 static inline void hint_unset(shared_u64 *hint, uint64_t bits)
 {
-	atomic_fetch_and_explicit(hint, ~bits, memory_order_relaxed);
+	shared_and(hint, ~bits, memory_order_relaxed);
 }
 
 /* ---- bells and wants ------------------------------------------------------ */
 
 static inline uint32_t bell_load(const struct bell *bell)
 {
-	return atomic_load_explicit((shared_u32 *)&bell->word,
+	return shared_load((shared_u32 *)&bell->word,
 	    memory_order_relaxed);
 }
 
@@ -348,7 +381,7 @@ static inline uint32_t bell_load(const struct bell *bell)
  * rings.  Returns the word to sleep on. */
 static inline uint32_t bell_mark(struct bell *bell)
 {
-	return atomic_fetch_or_explicit(&bell->word, BELL_SLEEPER,
+	return shared_or(&bell->word, BELL_SLEEPER,
 	    memory_order_relaxed) | BELL_SLEEPER;
 }
 
@@ -358,21 +391,21 @@ static inline uint32_t bell_mark(struct bell *bell)
  */
 static inline bool bell_advance(struct bell *bell, uint32_t seen)
 {
-	return atomic_compare_exchange_strong_explicit(&bell->word, &seen,
+	return shared_cas(&bell->word, &seen,
 	    (seen + 2) & ~BELL_SLEEPER, memory_order_release,
 	    memory_order_relaxed);
 }
 
 static inline uint64_t want_load(const struct ring *ring)
 {
-	return atomic_load_explicit((shared_u64 *)&ring->want,
+	return shared_load((shared_u64 *)&ring->want,
 	    memory_order_relaxed);
 }
 
 /* A heavy fence follows before the owner looks at the cursors once more. */
 static inline void want_store(struct ring *ring, uint64_t want)
 {
-	atomic_store_explicit(&ring->want, want, memory_order_relaxed);
+	shared_store(&ring->want, want, memory_order_relaxed);
 }
 
 #endif

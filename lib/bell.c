@@ -1,40 +1,16 @@
 #include "bell.h"
 
 #include <errno.h>
-#include <limits.h>
-#include <linux/futex.h>
 #include <string.h>
-#include <sys/syscall.h>
-#include <time.h>
-#include <unistd.h>
 
 #include "clock.h"
 #include "error.h"
-
-#ifndef __NR_futex_waitv
-#define __NR_futex_waitv 449
-#endif
-
-/* Ours, because the headers of Linux 5.10 lack it; the kernel's layout. */
-struct waiter {
-	uint64_t value;
-	uint64_t address;
-	uint32_t flags;
-	uint32_t reserved;
-};
-#define WAITER_32 2u	/* FUTEX_32, shared */
-
-static long futex(shared_u32 *word, int op, uint32_t value,
-    const struct timespec *timeout)
-{
-	return syscall(SYS_futex, word, op, value, timeout, NULL, 0);
-}
+#include "futex.h"
 
 bool bell_waitv_works(void)
 {
 	/* No waiters is refused by kernels that know the call, too. */
-	return syscall(__NR_futex_waitv, NULL, 0, 0, NULL, CLOCK_MONOTONIC) < 0
-	    && errno == EINVAL;
+	return futex_wait_any(NULL, 0, NULL) < 0 && errno == EINVAL;
 }
 
 void bell_wake(struct bell *bell, uint32_t seen)
@@ -45,7 +21,7 @@ void bell_wake(struct bell *bell, uint32_t seen)
 	 */
 	while (seen & BELL_SLEEPER) {
 		if (bell_advance(bell, seen)) {
-			futex(&bell->word, FUTEX_WAKE, INT_MAX, NULL);
+			futex_wake(&bell->word);
 			return;
 		}
 		seen = bell_load(bell);
@@ -56,7 +32,7 @@ void bell_announce(struct bell *bell)
 {
 	while (!bell_advance(bell, bell_load(bell)))
 		;
-	futex(&bell->word, FUTEX_WAKE, INT_MAX, NULL);
+	futex_wake(&bell->word);
 }
 
 static int sleep_one(struct bell *bell, uint32_t word, uint64_t left)
@@ -66,7 +42,7 @@ static int sleep_one(struct bell *bell, uint32_t word, uint64_t left)
 		.tv_nsec = (long)(left % NS_PER_S),
 	};
 
-	return futex(&bell->word, FUTEX_WAIT, word, &t) < 0 && errno == EINTR ?
+	return futex_wait(&bell->word, word, &t) < 0 && errno == EINTR ?
 	    -ZCP_E_INTR : 0;
 }
 
@@ -78,8 +54,8 @@ static int sleep_many(struct waiter *waiters, unsigned count, uint64_t left)
 		.tv_nsec = (long)(end % NS_PER_S),
 	};
 
-	return syscall(__NR_futex_waitv, waiters, count, 0, &t,
-	    CLOCK_MONOTONIC) < 0 && errno == EINTR ? -ZCP_E_INTR : 0;
+	return futex_wait_any(waiters, count, &t) < 0 && errno == EINTR ?
+	    -ZCP_E_INTR : 0;
 }
 
 int bell_sleep(struct bell *const *bells, unsigned count,

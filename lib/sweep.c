@@ -201,15 +201,24 @@ static int collect_port_holds(struct sweeping *s, uint32_t index)
 	return rc;
 }
 
-/* The chunks that complete slots of a closed or dead ring still name. */
+/*
+ * The chunks that complete slots of a closed or dead ring still name, from the
+ * tail of step 1 on: what has been passed since may be held by a reader whose
+ * hold the fence of step 2 came too early for.  But the ring's end is looked
+ * for from the tail as it is now: until it ended, its owner may have gone past
+ * the older one and written over the slots there.
+ */
 static int collect_named(struct sweeping *s, const struct owner *o)
 {
 	uint32_t mask = o->slots - 1;
 	uint64_t head = news_load(&o->ring->head);
-	uint64_t tail = number_widen(head, o->tail);
+	uint64_t from = number_widen(head, o->tail);
+	uint64_t tail = number_widen(head, word_number(tail_load(o->ring)));
 	uint64_t end = ring_end(o->ring, mask, tail, tail);
 
-	for (uint64_t seq = tail; seq < end; seq++) {
+	if (end - from > (uint64_t)mask + 1)
+		from = end - mask - 1;
+	for (uint64_t seq = from; seq < end; seq++) {
 		uint64_t body[INLINE_SIZE / 8];
 		struct message m;
 

@@ -588,7 +588,7 @@ static void stop_at(struct scene *s, unsigned step)
 
 START_TEST(stopped_at_every_instruction_and_resumed)
 {
-	unsigned stride = full() ? 11 : 211;
+	unsigned stride = full() ? 31 : 211;
 	struct scene s;
 
 	scene_open(&s, _i, true);

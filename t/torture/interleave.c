@@ -1,0 +1,637 @@
+/*
+ * interleave.c - the library's own code, in every order that seeds think of.
+ *
+ * Publishers, readers, a daemon and a sweeper are fibers over one domain; at
+ * each access to shared memory another may go on, stores are seen late, and
+ * one of them may be killed (fibers.h).  Whatever the order: no message is
+ * torn, doubled, out of order or lost uncounted, nobody sleeps while there is
+ * something for it, and in the end every chunk is free.
+ *
+ *   interleave [RUNS [SEED [SCENE]]]	random courses of each scene
+ *   interleave systematic [SCENE]	each with one change of turns, at every
+ *					step, to every role
+ */
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "atomics.h"
+#include "audit.h"
+#include "clock.h"
+#include "fibers.h"
+#include "inline.h"
+#include "log.h"
+#include "participant.h"
+#include "zcp.h"
+
+enum { BUSES = 4, SLOTS = 8, LARGE = 96, NEVER = -1 };
+
+struct scene {
+	const char *name;
+	void (*add)(void);		/* fibers; the daemon is always there */
+	bool may_lose;			/* a reliable reader may be demoted */
+	bool strict;			/* nobody may need a timeout */
+	bool wraps;			/* port serials start over */
+	uint32_t pool;			/* chunks */
+};
+
+static const struct scene *scene;
+static struct course course;
+static zcp *bus[BUSES];
+static int fiber_of[BUSES];		/* by bus; -1 none */
+static bool buried[BUSES];
+static bool demoting;
+
+/* ---- what is wrong --------------------------------------------------------------- */
+
+__attribute__((format(printf, 1, 2), noreturn))
+static void fail(const char *format, ...)
+{
+	va_list ap;
+
+	fprintf(stderr, "%s: ", scene->name);
+	va_start(ap, format);
+	vfprintf(stderr, format, ap);
+	va_end(ap);
+	fprintf(stderr, "\ncourse: seed %u calm %u weak %d kill %d at %llu "
+	    "preempt %d at %llu\n", course.seed, course.calm, course.weak,
+	    course.kill, (unsigned long long)course.kill_at, course.preempt,
+	    (unsigned long long)course.preempt_at);
+	fibers_describe();
+	fflush(NULL);
+	_exit(1);
+}
+
+static void need(int rc)
+{
+	if (rc < 0)
+		fail("%s", zcp_errmsg());
+}
+
+/* ---- messages: written and read in pieces ------------------------------------------ */
+
+struct payload {
+	uint64_t seq, source, rest[LARGE / 8 - 2];
+};
+
+static void write_payload(void *to, uint64_t source, uint64_t seq,
+    size_t words)
+{
+	uint64_t *out = to;
+
+	for (size_t i = 0; i < words; i++) {
+		out[i] = i == 0 ? seq : i == 1 ? source : seq * 31 + source + i;
+		if (i % 4 == 3)
+			fiber_pause();
+	}
+}
+
+static uint64_t read_payload(const zcp_msg *msg, uint64_t *source)
+{
+	const volatile uint64_t *in = msg->data;
+	uint64_t seq = in[0];
+
+	*source = in[1];
+	for (size_t i = 2; i < msg->size / 8; i++) {
+		if (in[i] != seq * 31 + *source + i)
+			fail("a torn message: %llu of %llu",
+			    (unsigned long long)seq,
+			    (unsigned long long)*source);
+		if (i % 4 == 3)
+			fiber_pause();
+	}
+	if (in[0] != seq)
+		fail("message %llu changed while it was read",
+		    (unsigned long long)seq);
+	return seq;
+}
+
+/* ---- roles ---------------------------------------------------------------------------- */
+
+
+
+struct role {
+	int bus;
+	uint32_t history, depth;
+	uint32_t count;			/* messages that it publishes */
+	int readers;			/* for which it waits before */
+	bool lossy, inline_only;
+	bool again;			/* one offer after another */
+	bool publishes, over;		/* a publisher; all is offered */
+};
+static struct role roles[BUSES];
+
+static void publish_chunk(zcp_pub *pub, uint64_t source, uint64_t seq)
+{
+	zcp_chunk chunk;
+
+	need(zcp_loan(pub, LARGE, &chunk, NEVER));
+	write_payload(chunk.data, source, seq, LARGE / 8);
+	need(zcp_publish(pub, &chunk, LARGE, NEVER));
+}
+
+static void publish_parts(zcp_pub *pub, uint64_t source, uint64_t seq)
+{
+	const zcp_part parts[2] = { { 0, 48 }, { 48, 48 } };
+	zcp_chunk chunk;
+
+	need(zcp_loan(pub, LARGE, &chunk, NEVER));
+	write_payload(chunk.data, source, seq, 6);
+	write_payload((char *)chunk.data + 48, source, seq + 1, 6);
+	need(zcp_publish_parts(pub, &chunk, parts, 2, NEVER));
+}
+
+static void publish_inline(zcp_pub *pub, uint64_t source, uint64_t seq)
+{
+	uint64_t body[4];
+
+	write_payload(body, source, seq, 4);
+	need(zcp_send(pub, body, sizeof(body), 0, NEVER));
+}
+
+static void publish_some(zcp_pub *pub, const struct role *role, uint64_t seq,
+    uint64_t end)
+{
+	while (seq < end) {
+		uint32_t how = role->inline_only ? 0 : (uint32_t)(seq + course.seed) % 4;
+
+		if (how == 1 && seq + 1 < end) {
+			publish_parts(pub, (uint64_t)role->bus, seq);
+			seq += 2;
+			continue;
+		}
+		if (how == 0)
+			publish_inline(pub, (uint64_t)role->bus, seq);
+		else
+			publish_chunk(pub, (uint64_t)role->bus, seq);
+		seq++;
+	}
+}
+
+static void publisher(void *arg)
+{
+	struct role *role = arg;
+	zcp_pub_options o = { .slots = SLOTS, .history = role->history };
+	uint64_t half = role->count / 2;
+	zcp_pub *pub;
+
+	need(zcp_offer(bus[role->bus], "t", &o, &pub));
+	if (role->readers > 0 && course.kill < 0)
+		need(zcp_pub_wait_readers(pub, role->readers, NEVER));
+	if (role->again) {
+		publish_some(pub, role, 0, half);
+		zcp_stop_offer(&pub);
+		need(zcp_offer(bus[role->bus], "t", &o, &pub));
+		publish_some(pub, role, half, role->count);
+	} else
+		publish_some(pub, role, 0, role->count);
+	role->over = true;
+	zcp_stop_offer(&pub);
+}
+
+struct seen {
+	uint64_t next[BUSES], got, lost;
+};
+
+static void look_at(const struct role *role, struct seen *seen, zcp_sub *sub,
+    zcp_msg *msg)
+{
+	uint64_t source, seq = read_payload(msg, &source);
+
+	(void)role;
+	if (source >= BUSES || seq < seen->next[source])
+		fail("message %llu of %llu came after %llu",
+		    (unsigned long long)seq, (unsigned long long)source,
+		    (unsigned long long)seen->next[source]);
+	seen->got++;
+	seen->next[source] = seq + 1;
+	zcp_release(sub, msg);
+}
+
+/* Will nobody offer anything any more? */
+static bool publishing_is_over(void)
+{
+	for (int i = 0; i < BUSES; i++)
+		if (roles[i].publishes && !roles[i].over &&
+		    !fiber_killed(fiber_of[i]))
+			return false;
+	return true;
+}
+
+static bool more_to_come(zcp_sub *sub)
+{
+	bool over = publishing_is_over();
+	zcp_sub_info info;
+
+	need(zcp_sub_status(sub, &info));
+	return info.publishers > 0 || !over;
+}
+
+static void reader(void *arg)
+{
+	const struct role *role = arg;
+	zcp_sub_options o = { .lossy = role->lossy, .depth = role->depth,
+	    .holds = 2 };
+	struct seen seen = { { 0 }, 0, 0 };
+	zcp_sub *sub;
+	zcp_msg msg;
+	int rc;
+
+	need(zcp_subscribe(bus[role->bus], "t", &o, &sub));
+	while (more_to_come(sub)) {
+		while ((rc = zcp_take(sub, &msg)) != 0) {
+			if (rc == -ZCP_E_LAPPED) {
+				if (!role->lossy && !scene->may_lose)
+					fail("a reliable reader lost %llu",
+					    (unsigned long long)msg.lost);
+				seen.lost += msg.lost;
+				continue;
+			}
+			need(rc);
+			look_at(role, &seen, sub, &msg);
+		}
+		/* Who was killed before it offered anything wakes nobody. */
+		if (more_to_come(sub))
+			need(zcp_wait(sub, course.kill < 0 ? NEVER :
+			    (int64_t)NS_PER_MS));
+	}
+	zcp_unsubscribe(&sub);
+	if (roles[0].readers > 0 && seen.got + seen.lost != roles[0].count &&
+	    course.kill < 0)
+		fail("%llu came and %llu were lost of %u",
+		    (unsigned long long)seen.got,
+		    (unsigned long long)seen.lost, roles[0].count);
+}
+
+/* Comes late, reads a little, leaves. */
+static void passer_by(void *arg)
+{
+	const struct role *role = arg;
+	zcp_sub_options o = { .lossy = role->lossy, .depth = role->depth };
+
+	for (int round = 0; round < 2; round++) {
+		struct seen seen = { { 0 }, 0, 0 };
+		zcp_sub *sub;
+		zcp_msg msg;
+		int rc;
+
+		need(zcp_subscribe(bus[role->bus], "t", &o, &sub));
+		for (int i = 0; i < 8; i++) {
+			fiber_pause();
+			if ((rc = zcp_take(sub, &msg)) == 1)
+				look_at(role, &seen, sub, &msg);
+			else if (rc == -ZCP_E_LAPPED && !role->lossy)
+				fail("a reliable reader that joined lost %llu",
+				    (unsigned long long)msg.lost);
+			else if (rc != -ZCP_E_LAPPED)
+				need(rc);
+		}
+		zcp_unsubscribe(&sub);
+	}
+}
+
+static void sweeper(void *arg)
+{
+	const struct role *role = arg;
+	struct sweep_report report;
+
+	need(domain_map_words(&bus[role->bus]->d));
+	for (int i = 0; i < 3; i++)
+		need(sweep(&bus[role->bus]->d, &report, NULL, NULL));
+}
+
+static void tapper(void *arg)
+{
+	const struct role *role = arg;
+	zcp_tap *tap;
+	zcp_msg msg;
+	uint64_t source, last = 0;
+
+	need(zcp_tap_open(bus[role->bus], "t", &tap));
+	for (int i = 0; i < 30; i++) {
+		int rc = zcp_tap_read(tap, &msg);
+
+		fiber_pause();
+		if (rc == -ZCP_E_LAPPED)
+			continue;
+		need(rc);
+		if (rc == 1) {
+			uint64_t seq = read_payload(&msg, &source);
+
+			if (seq + 1 <= last)
+				fail("the tap saw %llu after %llu",
+				    (unsigned long long)seq,
+				    (unsigned long long)last - 1);
+			last = seq + 1;
+		}
+	}
+	zcp_tap_close(&tap);
+}
+
+/* Buries, drains, demotes: as long as the others run. */
+static void daemon_role(void *arg)
+{
+	bool stalled = false;
+
+	(void)arg;
+	for (;;) {
+		for (int i = 0; i < BUSES; i++)
+			if (fiber_of[i] >= 0 && !buried[i] &&
+			    fiber_killed(fiber_of[i])) {
+				buried[i] = true;
+				inline_died(bus[i]->slot);
+			}
+		if (demoting && fibers_random() % 2) {
+			stalled = !stalled;
+			inline_demote(bus[1]->slot, stalled);
+		}
+		fibers_lock();
+		drain(&inline_routed);
+		if (fibers_random() % 4 == 0)
+			sweep_now(&inline_routed);
+		fibers_unlock();
+		fiber_rest();
+	}
+}
+
+/* ---- scenes --------------------------------------------------------------------------------- */
+
+static void add(const char *name, void (*role)(void *), struct role r)
+{
+	r.publishes = role == publisher;
+	roles[r.bus] = r;
+	fiber_of[r.bus] = fiber_add(name, role, &roles[r.bus]);
+}
+
+static void add_all_kinds(void)
+{
+	add("publisher", publisher, (struct role){ .bus = 0, .count = 12 });
+	add("reliable", reader, (struct role){ .bus = 1 });
+	add("lossy", reader, (struct role){ .bus = 2,
+	    .lossy = true, .depth = 2 });
+	add("sweeper", sweeper, (struct role){ .bus = 3 });
+}
+
+static void add_demoted(void)
+{
+	add("publisher", publisher, (struct role){ .bus = 0, .count = 20 });
+	add("demoted", reader, (struct role){ .bus = 1 });
+	add("sweeper", sweeper, (struct role){ .bus = 2 });
+}
+
+static void add_joining(void)
+{
+	add("publisher", publisher, (struct role){ .bus = 0, .count = 20,
+	    .history = 2 });
+	add("passer-by", passer_by, (struct role){ .bus = 1 });
+	add("lossy passer-by", passer_by, (struct role){ .bus = 2,
+	    .lossy = true, .depth = 2 });
+}
+
+static void add_sleeping(void)
+{
+	add("publisher", publisher, (struct role){ .bus = 0, .count = 30,
+	    .inline_only = true, .readers = 2 });
+	add("reliable", reader, (struct role){ .bus = 1 });
+	add("another", reader, (struct role){ .bus = 2 });
+}
+
+static void add_contending(void)
+{
+	add("publisher", publisher, (struct role){ .bus = 0, .count = 12 });
+	add("rival", publisher, (struct role){ .bus = 1, .count = 12 });
+	add("reliable", reader, (struct role){ .bus = 2 });
+	add("lossy", reader, (struct role){ .bus = 3,
+	    .lossy = true, .depth = 2 });
+}
+
+static void add_tapped(void)
+{
+	add("publisher", publisher, (struct role){ .bus = 0, .count = 16 });
+	add("lossy", reader, (struct role){ .bus = 1,
+	    .lossy = true, .depth = 2 });
+	add("tap", tapper, (struct role){ .bus = 2 });
+}
+
+static void add_again(void)
+{
+	add("publisher", publisher, (struct role){ .bus = 0, .count = 12,
+	    .again = true });
+	add("reliable", reader, (struct role){ .bus = 1 });
+	add("lossy", reader, (struct role){ .bus = 2,
+	    .lossy = true, .depth = 2 });
+}
+
+static const struct scene scenes[] = {
+	{ "take, reclaim, sweep", add_all_kinds, .pool = 16 },
+	{ "demotion", add_demoted, .may_lose = true, .pool = 16 },
+	{ "joining", add_joining, .pool = 16 },
+	{ "sleep and wake", add_sleeping, .strict = true, .wraps = true,
+	    .pool = 16 },
+	{ "little memory", add_contending, .pool = 5 },
+	{ "tap", add_tapped, .pool = 6 },
+	{ "a ring's place reused", add_again, .pool = 16 },
+};
+enum { SCENES = sizeof(scenes) / sizeof(scenes[0]) };
+
+/* ---- a run ------------------------------------------------------------------------------------ */
+
+static void open_buses(void)
+{
+	zcp_options o = { .domain = inline_routed.settings.domain };
+
+	for (int i = 0; i < BUSES; i++) {
+		if (bus[i] != NULL)
+			continue;
+		need(zcp_open(&bus[i], &o));
+		fibers_map(bus[i]->d.bell.base, bus[i]->d.bell.size);
+	}
+}
+
+static void close_bus(int i)
+{
+	if (bus[i] == NULL)
+		return;
+	fibers_unmap(bus[i]->d.bell.base);
+	zcp_close(&bus[i]);
+}
+
+static void tell_fault(void *arg, const char *text)
+{
+	(void)arg;
+	fprintf(stderr, "audit: %s\n", text);
+}
+
+static void check_end(void)
+{
+	struct domain *d = &inline_routed.d;
+
+	for (int i = 0; i < BUSES; i++)
+		if (fiber_of[i] >= 0 && fiber_killed(fiber_of[i])) {
+			if (!buried[i])
+				inline_died(bus[i]->slot);
+			close_bus(i);
+		}
+	if (!inline_drain())
+		fail("a ring that has ended does not drain");
+	if (chain_first(&inline_routed.of_state, PORTS_ENDED) != CHAIN_END ||
+	    chain_first(&inline_routed.of_state, PORTS_OPEN) != CHAIN_END)
+		fail("a port is left");
+	for (uint32_t i = 0; i < pool_count(&d->pools.pool[0]); i++)
+		if (word_state(word_load(&d->pools.pool[0].word[i])) !=
+		    CHUNK_FREE)
+			fail("chunk %u is not free", i);
+	if (audit(d, tell_fault, NULL) != 0)
+		fail("an invariant does not hold");
+}
+
+static uint64_t total_steps;
+
+/* A new domain each time, so that a run is its course alone. */
+static void make_domain(void)
+{
+	struct settings settings = settings_default();
+	static char domain[32];
+
+	snprintf(domain, sizeof(domain), "steps%d", (int)getpid());
+	settings.domain = domain;
+	settings.pool[0] = (struct pool_setting){ 128, scene->pool };
+	settings.pools = 1;
+	settings.max_participants = 8;
+	settings.max_topics = 4;
+	settings.max_ports = 16;
+	settings.max_links = 128;
+	settings.heartbeat = 3600 * NS_PER_S;
+	inline_start(&settings);
+	if (scene->wraps)
+		fact_publish32(&inline_routed.d.m->serial_next, SERIAL_MASK - 2);
+	fibers_map(inline_routed.d.bell.base, inline_routed.d.bell.size);
+	open_buses();
+}
+
+static void remove_domain(void)
+{
+	for (int i = 0; i < BUSES; i++)
+		close_bus(i);
+	inline_drain();
+	fibers_unmap(inline_routed.d.bell.base);
+	inline_stop();
+}
+
+static void run_course(void)
+{
+	memset(roles, 0, sizeof(roles));
+	for (int i = 0; i < BUSES; i++) {
+		fiber_of[i] = -1;
+		buried[i] = false;
+	}
+	fibers_begin(&course);
+	make_domain();
+	course.timeouts = scene->strict && course.kill < 0 ? 0 : 10000;
+	fibers_begin(&course);
+	demoting = scene->may_lose;
+	scene->add();
+	fiber_add("daemon", daemon_role, NULL);
+	switch (fibers_run()) {
+	case FIBERS_STUCK:
+		fail("everybody sleeps");
+	case FIBERS_ENDLESS:
+		fail("no end after %llu steps",
+		    (unsigned long long)fibers_steps());
+	case FIBERS_DONE:
+		break;
+	}
+	if (demoting)
+		inline_demote(bus[1]->slot, false);
+	total_steps += fibers_steps();
+	check_end();
+	remove_domain();
+}
+
+/* How often turns change, how stores are seen, and who is killed. */
+static void random_course(uint32_t seed, int fibers)
+{
+	static const uint32_t calms[] = { 1, 2, 4, 8, 16, 64, 256 };
+	uint32_t x = seed * UINT32_C(2654435769);
+
+	course = (struct course){ .seed = seed, .kill = -1, .preempt = -1,
+	    .calm = calms[(x >> 8) % 7], .weak = x >> 12 & 1 };
+	if ((x >> 13) % 3 == 0) {
+		course.kill = (int)((x >> 16) % (unsigned)fibers);
+		course.kill_at = 1 + (x >> 20) % 1500;
+	}
+}
+
+static void run_random(const struct scene *s, uint64_t runs, uint32_t seed)
+{
+	uint64_t killed = 0;
+
+	scene = s;
+	total_steps = 0;
+	for (uint64_t i = 0; i < runs; i++) {
+		random_course(seed + (uint32_t)i, 4);
+		run_course();
+		killed += course.kill >= 0 && course.kill < FIBERS - 1 &&
+		    fiber_killed(course.kill);
+	}
+	printf("%-22s %llu orders, %llu with a kill, %llu steps, from seed %u\n",
+	    s->name, (unsigned long long)runs, (unsigned long long)killed,
+	    (unsigned long long)total_steps, seed);
+}
+
+static void run_systematic(const struct scene *s)
+{
+	uint64_t most, runs = 1;
+
+	scene = s;
+	total_steps = 0;
+	course = (struct course){ .seed = 1, .kill = -1, .calm = UINT32_MAX,
+	    .preempt = 0, .preempt_at = UINT64_MAX };
+	run_course();
+	most = fibers_steps();
+	for (int role = 0; role < 4; role++)
+		for (uint64_t at = 1; at <= most; at++) {
+			course.preempt = role;
+			course.preempt_at = at;
+			run_course();
+			runs++;
+		}
+	printf("%-22s %llu orders with one change of turns, %llu steps\n",
+	    s->name, (unsigned long long)runs,
+	    (unsigned long long)total_steps);
+}
+
+/* Nobody spins for who could not run meanwhile. */
+static void use_one_processor(void)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(sched_getcpu(), &set);
+	sched_setaffinity(0, sizeof(set), &set);
+}
+
+int main(int argc, char **argv)
+{
+	bool systematic = argc > 1 && strcmp(argv[1], "systematic") == 0;
+	const char *wanted = systematic ? (argc > 2 ? argv[2] : NULL) :
+	    argc > 3 ? argv[3] : NULL;
+	uint64_t runs = argc > 1 ? strtoull(argv[1], NULL, 0) : 200;
+	uint32_t seed = argc > 2 ? (uint32_t)strtoul(argv[2], NULL, 0) :
+	    (uint32_t)getpid() ^ (uint32_t)clock_ns();
+
+	log_threshold = LOG_LEVEL_ERROR;
+	use_one_processor();
+	fork_watch();
+	for (int i = 0; i < SCENES; i++) {
+		if (wanted != NULL && strcmp(wanted, scenes[i].name) != 0)
+			continue;
+		if (systematic)
+			run_systematic(&scenes[i]);
+		else
+			run_random(&scenes[i], runs, seed);
+	}
+	return 0;
+}
