@@ -1,6 +1,7 @@
 #include "fibers.h"
 
 #include <errno.h>
+#include <linux/membarrier.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -275,6 +276,9 @@ void stepped_fence(int order)
 long stepped_membarrier(void)
 {
 	settle();
+	if (current == NULL)
+		return syscall(__NR_membarrier,
+		    MEMBARRIER_CMD_GLOBAL_EXPEDITED, 0, 0);
 	for (int i = 0; i < count; i++)
 		drain_all(&fibers[i]);
 	return 0;
@@ -332,12 +336,10 @@ static long sleep_now(void)
 long futex_wait_any(const struct waiter *waiters, unsigned n,
     const struct timespec *until)
 {
-	(void)until;
-	if (waiters == NULL) {
-		errno = EINVAL;		/* bell_waitv_works() */
-		return -1;
-	}
 	settle();
+	if (current == NULL || waiters == NULL)
+		return syscall(__NR_futex_waitv, waiters, n, 0, until,
+		    CLOCK_MONOTONIC);
 	for (unsigned i = 0; i < n; i++)
 		if (read_word((void *)(uintptr_t)waiters[i].address, 4) !=
 		    waiters[i].value) {
@@ -356,14 +358,22 @@ long futex_wait(shared_u32 *word, uint32_t value,
 {
 	struct waiter w = { value, (uintptr_t)word, 0, 0 };
 
+	if (current == NULL)
+		return syscall(SYS_futex, word, FUTEX_WAIT, value, timeout,
+		    NULL, 0);
 	return futex_wait_any(&w, 1, timeout);
 }
 
 void futex_wake(shared_u32 *word)
 {
-	uint64_t place = place_of(word);
+	uint64_t place;
 
 	settle();
+	if (current == NULL) {
+		syscall(SYS_futex, word, FUTEX_WAKE, INT32_MAX, NULL, NULL, 0);
+		return;
+	}
+	place = place_of(word);
 	for (int i = 0; i < count; i++)
 		for (unsigned k = 0; k < fibers[i].words; k++)
 			if (fibers[i].state == SLEEPING &&

@@ -2,9 +2,6 @@
  * step.c - a process is killed, or stopped for long, at every instruction of
  * each short operation; the others must go on, nothing may tear, and all its
  * memory must come back.
- *
- * ZCP_TORTURE=full visits every instruction; without it every so many of
- * them, from a place that ZCP_SEED or chance decides (printed).
  */
 #include <signal.h>
 #include <stdio.h>
@@ -17,41 +14,9 @@
 #include "../run.h"
 #include "atomics.h"
 #include "routed/gc.h"
+#include "measure.h"
 #include "tracer.h"
 #include "world.h"
-
-/* ---- how much ------------------------------------------------------------------- */
-
-static bool full(void)
-{
-	const char *torture = getenv("ZCP_TORTURE");
-
-	return torture != NULL && strcmp(torture, "full") == 0;
-}
-
-static unsigned seed(void)
-{
-	static unsigned value;
-	const char *text = getenv("ZCP_SEED");
-
-	if (value == 0)
-		value = text != NULL ? (unsigned)strtoul(text, NULL, 0) :
-		    (unsigned)getpid() ^ (unsigned)clock_ns();
-	return value;
-}
-
-/* A small generator, so that a seed says it all (Marsaglia's xorshift). */
-static unsigned random_next(void)
-{
-	static uint32_t x;
-
-	if (x == 0)
-		x = seed() | 1;
-	x ^= x << 13;
-	x ^= x >> 17;
-	x ^= x << 5;
-	return x;
-}
 
 /* ---- victims ---------------------------------------------------------------------- */
 
@@ -495,7 +460,7 @@ static void sweep_and_be_killed(struct scene *s)
 	struct victim sweeper;
 
 	for (int i = 0; i < 3; i++) {
-		unsigned calls = random_next() % 60, steps = random_next() % 400;
+		unsigned calls = torture_random() % 60, steps = torture_random() % 400;
 
 		victim_start(&sweeper, sweep_as_gc, NULL);
 		while (calls > 0 && victim_step_call(&sweeper))
@@ -537,14 +502,14 @@ static void kill_at(struct scene *s, unsigned step, bool sweep)
 
 START_TEST(killed_at_every_instruction)
 {
-	unsigned stride = full() ? 1 : 37;
+	unsigned stride = torture_full() ? 1 : 37;
 	struct scene s;
 
 	scene_open(&s, _i, false);
 	scene_trace(&s);
-	for (unsigned step = random_next() % stride; step < s.known;
+	for (unsigned step = torture_random() % stride; step < s.known;
 	    step += stride)
-		kill_at(&s, step, random_next() % 8 == 0);
+		kill_at(&s, step, torture_random() % 8 == 0);
 	scene_close(&s, "killed");
 }
 END_TEST
@@ -579,7 +544,7 @@ static void stop_at(struct scene *s, unsigned step)
 	scene_begin(s);
 	s->points += step_to(s, step);
 	victim_freeze(&s->victim);
-	others_go_on(s, full() ? 100000 : 10000);
+	others_go_on(s, torture_full() ? 100000 : 10000);
 	/* A reader that was stopped reads what is left, to the end. */
 	if (s->op->reads)
 		zcp_stop_offer(&s->world.pub);
@@ -588,12 +553,12 @@ static void stop_at(struct scene *s, unsigned step)
 
 START_TEST(stopped_at_every_instruction_and_resumed)
 {
-	unsigned stride = full() ? 31 : 211;
+	unsigned stride = torture_full() ? 31 : 211;
 	struct scene s;
 
 	scene_open(&s, _i, true);
 	scene_trace(&s);
-	for (unsigned step = random_next() % stride; step < s.known;
+	for (unsigned step = torture_random() % stride; step < s.known;
 	    step += stride)
 		stop_at(&s, step);
 	scene_close(&s, "stopped");
@@ -604,7 +569,7 @@ int main(void)
 {
 	TCase *t = tcase_create("steps");
 
-	printf("seed %u\n", seed());
+	printf("seed %u\n", torture_seed());
 	tcase_set_timeout(t, 0);
 	tcase_add_loop_test(t, killed_at_every_instruction, 0, OPERATIONS);
 	tcase_add_loop_test(t, stopped_at_every_instruction_and_resumed, 0,

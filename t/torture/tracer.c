@@ -43,8 +43,11 @@ static void go_on(pid_t tid, int request, int signal)
 static void other_thread(struct victim *v, pid_t tid, int status)
 {
 	if (is_new_thread(v, tid)) {
-		if (!WIFSTOPPED(status))
+		if (!WIFSTOPPED(status)) {
+			v->stranger = tid;
+			v->stranger_status = status;
 			return;
+		}
 		ck_assert_uint_lt(v->threads, sizeof(v->thread) /
 		    sizeof(v->thread[0]));
 		v->thread[v->threads++] = tid;
@@ -68,6 +71,8 @@ static int await(struct victim *v)
 		ck_assert_msg(tid > 0, "waitpid: %s", strerror(errno));
 		if (tid != v->pid) {
 			other_thread(v, tid, status);
+			if (v->stranger != 0 && !v->ended)
+				return 0;
 			continue;
 		}
 		if (!WIFSTOPPED(status)) {
@@ -89,7 +94,7 @@ static bool advance(struct victim *v, int request)
 
 		go_on(v->pid, request, signal);
 		status = await(v);
-		if (v->ended)
+		if (v->ended || v->stranger != 0)
 			return false;
 		signal = WSTOPSIG(status);
 		if (signal == MARK)

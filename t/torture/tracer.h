@@ -15,6 +15,8 @@ struct victim {
 	unsigned threads;
 	bool ended;		/* it has exited, and was waited for */
 	int status;		/* as of waitpid() */
+	pid_t stranger;		/* another child that ended meanwhile, or 0 */
+	int stranger_status;
 };
 
 /* In the victim: where what is tested begins, and where it ends. */
@@ -40,7 +42,8 @@ unsigned victim_trace(struct victim *v, uint64_t **pcs);
 bool victim_step_many(struct victim *v, unsigned count, const uint64_t *pcs,
     unsigned known);
 
-/* To its next system call's entry or exit; false as above. */
+/* To its next system call's entry or exit; false as above, or when another
+ * child of this process has ended. */
 bool victim_step_call(struct victim *v);
 
 /* Lets it run to its next mark, or to its end. */

@@ -1,0 +1,430 @@
+/*
+ * access.c - a process is killed at every access to shared memory, and at the
+ * entry and exit of every system call, of the long operations: those of a
+ * client with the daemon, a sweep, and all that daemon and zcp-gc do.
+ */
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "log.h"
+#include "measure.h"
+#include "routed/gc.h"
+#include "stepped.h"
+#include "tracer.h"
+#include "world.h"
+
+enum { WORLD_SLOTS = 16, ENOUGH = 100, LARGE = 100 };
+
+enum way { BY_ACCESS, BY_CALL, WAYS };
+static const char *const ways[] = { "accesses", "system calls" };
+
+static unsigned stride(unsigned bounded)
+{
+	return torture_full() ? 1 : bounded;
+}
+
+/* ---- what a client does ------------------------------------------------------------ */
+
+struct client_part {
+	zcp *bus;
+	zcp_pub *pub;
+	zcp_sub *sub;
+};
+
+static void part_open(struct client_part *c)
+{
+	zcp_options o = { .name = "victim" };
+
+	need(zcp_open(&c->bus, &o));
+}
+
+static void part_offer(struct client_part *c)
+{
+	zcp_pub_options o = { .slots = 8 };
+
+	need(zcp_offer(c->bus, "t", &o, &c->pub));
+}
+
+static void part_subscribe(struct client_part *c)
+{
+	need(zcp_subscribe(c->bus, "t", NULL, &c->sub));
+}
+
+static void open_and_offer(struct client_part *c)
+{
+	part_open(c);
+	part_offer(c);
+}
+
+static void open_and_subscribe(struct client_part *c)
+{
+	part_open(c);
+	part_subscribe(c);
+}
+
+/* With a loan, a message and a hold. */
+static void open_and_use(struct client_part *c)
+{
+	char message[LARGE];
+	zcp_chunk chunk;
+	zcp_msg msg;
+
+	open_and_offer(c);
+	part_subscribe(c);
+	payload_write(message, VICTIM, 0, sizeof(message));
+	need(zcp_send(c->pub, message, sizeof(message), 0, 0));
+	need(zcp_loan(c->pub, LARGE, &chunk, 0));
+	need(zcp_take(c->sub, &msg));
+}
+
+/* Until memory is short, so that the next loan sweeps. */
+static void open_and_take_all(struct client_part *c)
+{
+	zcp_chunk chunk;
+
+	open_and_offer(c);
+	while (zcp_loan(c->pub, LARGE, &chunk, 0) == 0)
+		;
+}
+
+static void loan_in_vain(struct client_part *c)
+{
+	zcp_chunk chunk;
+
+	if (zcp_loan(c->pub, LARGE, &chunk, 0) == 0)
+		zcp_discard(c->pub, &chunk);
+}
+
+static void part_stop_offer(struct client_part *c)
+{
+	zcp_stop_offer(&c->pub);
+}
+
+static void part_unsubscribe(struct client_part *c)
+{
+	zcp_unsubscribe(&c->sub);
+}
+
+static void part_close(struct client_part *c)
+{
+	zcp_close(&c->bus);
+}
+
+static void tell_nothing(void *arg, const struct gc_item *item)
+{
+	(void)arg;
+	(void)item;
+}
+
+static void collect(struct client_part *c)
+{
+	(void)c;
+	need(gc_domain(bus_domain, false, tell_nothing, NULL));
+}
+
+static const struct operation {
+	const char *name;
+	void (*prepare)(struct client_part *c);
+	void (*run)(struct client_part *c);
+} operations[] = {
+	{ "attach", NULL, part_open },
+	{ "offer", part_open, part_offer },
+	{ "subscribe", part_open, part_subscribe },
+	{ "stop an offer", open_and_offer, part_stop_offer },
+	{ "unsubscribe", open_and_subscribe, part_unsubscribe },
+	{ "detach", open_and_use, part_close },
+	{ "sweep for memory", open_and_take_all, loan_in_vain },
+	{ "zcp-gc beside a daemon", NULL, collect },
+};
+enum { OPERATIONS = sizeof(operations) / sizeof(operations[0]) };
+
+struct aim {
+	const struct operation *op;
+	enum way way;
+	uint64_t at;			/* 1, 2, ... */
+};
+
+static void client_lives(void *arg)
+{
+	const struct aim *aim = arg;
+	struct client_part c = { 0 };
+
+	if (aim->op->prepare != NULL)
+		aim->op->prepare(&c);
+	victim_mark();
+	stepped_count = 0;
+	stepped_kill_at = aim->way == BY_ACCESS ? aim->at : 0;
+	aim->op->run(&c);
+	stepped_kill_at = 0;
+	victim_mark();
+}
+
+/* Until it is where it is to be killed; false: it has come to its end, or
+ * another process has, before. */
+static bool run_to_aim(struct victim *v, enum way way, uint64_t at)
+{
+	uint64_t n = 0;
+
+	if (way == BY_ACCESS) {
+		victim_run(v);		/* it does so itself */
+		return v->ended && WIFSIGNALED(v->status);
+	}
+	while (n < at && victim_step_call(v))
+		n++;
+	return n == at;
+}
+
+/* Runs a role to where it is to be killed, and kills it there. */
+static bool kill_role(void (*role)(void *), const struct aim *aim)
+{
+	struct victim v;
+	bool killed;
+
+	victim_start(&v, role, (void *)aim);
+	killed = run_to_aim(&v, aim->way, aim->at);
+	victim_kill(&v);
+	return killed;
+}
+
+START_TEST(a_client_killed_at_every_access_and_call)
+{
+	struct aim aim = { &operations[_i / WAYS], _i % WAYS, 1 };
+	struct settings settings = bus_settings();
+	unsigned points = 0;
+	struct world w;
+	bool killed;
+	zcp *bus;
+
+	bus_start(&settings);
+	bus = bus_open("world");
+	aim.at += torture_random() % stride(3);
+	do {
+		world_open(&w, bus, WORLD_SLOTS);
+		world_goes_on(&w, 4);
+		killed = kill_role(client_lives, &aim);
+		points += killed;
+		world_goes_on(&w, ENOUGH);
+		world_close(&w);
+		aim.at += stride(3);
+	} while (killed);
+	printf("%-24s killed at %u %s\n", aim.op->name, points, ways[aim.way]);
+	zcp_close(&bus);
+	bus_stop();
+}
+END_TEST
+
+/* ---- what the daemon does ------------------------------------------------------------- */
+
+/* A participant that dies with all that one can have. */
+static void die_in_use(void)
+{
+	struct client_part c = { 0 };
+
+	open_and_use(&c);
+	kill(getpid(), SIGKILL);
+}
+
+static pid_t fork_mortal(void)
+{
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		die_in_use();
+	}
+	return pid;
+}
+
+/* All that clients ask of a daemon, whichever daemon it is. */
+static void busy_life(void *arg)
+{
+	struct client_part c = { 0 };
+	struct world w;
+	zcp *bus;
+
+	(void)arg;
+	fork_mortal();
+	bus = bus_open("world");
+	world_open(&w, bus, WORLD_SLOTS);
+	world_goes_on(&w, 20);
+	open_and_subscribe(&c);
+	world_goes_on(&w, 4);
+	part_offer(&c);
+	part_stop_offer(&c);
+	part_close(&c);
+	while (wait(NULL) > 0)
+		;
+	world_goes_on(&w, ENOUGH);
+	world_close(&w);
+	zcp_close(&bus);
+}
+
+static struct settings daemon_settings;
+static uint64_t daemon_kill_at;
+
+static void daemon_is_ready(const struct routed *r)
+{
+	(void)r;
+	stepped_count = 0;
+	stepped_kill_at = daemon_kill_at;
+	victim_mark();
+}
+
+static void daemon_lives(void *arg)
+{
+	static struct routed r;
+
+	(void)arg;
+	_exit(routed_run(&r, &daemon_settings, daemon_is_ready) < 0);
+}
+
+/* The daemon is killed on its way through the clients' life; the next one
+ * takes over.  False: they had come to their end before. */
+static bool kill_daemon(enum way way, uint64_t at)
+{
+	struct victim v;
+	bool killed;
+	pid_t clients;
+	int status;
+
+	daemon_kill_at = way == BY_ACCESS ? at : 0;
+	victim_start(&v, daemon_lives, NULL);
+	clients = in_process(busy_life, NULL);
+	killed = run_to_aim(&v, way, at);
+	victim_kill(&v);
+	bus_restart(&daemon_settings);
+	if (v.stranger == clients)
+		status = v.stranger_status;
+	else
+		ck_assert_int_eq(waitpid(clients, &status, 0), clients);
+	ck_assert_msg(WIFEXITED(status) && WEXITSTATUS(status) == 0,
+	    "the clients ended with %#x", status);
+	bus_end_daemon();
+	return killed;
+}
+
+static void make_place(void)
+{
+	daemon_settings = bus_settings();
+	/* For its runtime directory and its name. */
+	bus_start(&daemon_settings);
+	bus_end_daemon();
+	daemon_settings.domain = bus_domain;
+}
+
+static void remove_place(void)
+{
+	bus_restart(&daemon_settings);
+	bus_stop();
+}
+
+START_TEST(a_daemon_killed_at_every_access_and_call)
+{
+	enum way way = (enum way)_i;
+	unsigned step = stride(way == BY_ACCESS ? 149 : 37), points = 0;
+	uint64_t at = 1 + torture_random() % step;
+
+	make_place();
+	for (; kill_daemon(way, at); at += step)
+		points++;
+	printf("%-24s killed at %u of about %llu %s\n", "a daemon at work",
+	    points, (unsigned long long)at, ways[way]);
+	remove_place();
+}
+END_TEST
+
+/* ---- adoption, and zcp-gc in its place ---------------------------------------------------- */
+
+static void adopt(void *arg)
+{
+	const struct aim *aim = arg;
+	static struct routed r;
+
+	daemon_kill_at = 0;
+	victim_mark();
+	stepped_count = 0;
+	stepped_kill_at = aim->way == BY_ACCESS ? aim->at : 0;
+	_exit(routed_run(&r, &daemon_settings, daemon_is_ready) < 0);
+}
+
+static void collect_alone(void *arg)
+{
+	const struct aim *aim = arg;
+
+	victim_mark();
+	stepped_count = 0;
+	stepped_kill_at = aim->way == BY_ACCESS ? aim->at : 0;
+	need(gc_domain(bus_domain, false, tell_nothing, NULL));
+	stepped_kill_at = 0;
+	victim_mark();
+}
+
+/*
+ * A daemon dies, and one of its participants; whoever takes its place is
+ * killed, too; the next one finds all in order, and the survivors never
+ * noticed.
+ */
+static bool kill_successor(void (*role)(void *), const struct aim *aim)
+{
+	struct world w;
+	bool killed;
+	pid_t mortal;
+	zcp *bus;
+
+	bus_restart(&daemon_settings);
+	bus = bus_open("world");
+	world_open(&w, bus, WORLD_SLOTS);
+	mortal = fork_mortal();
+	world_hears(&w, VICTIM, 1);
+	bus_kill();
+	ck_assert_int_eq(waitpid(mortal, NULL, 0), mortal);
+	killed = kill_role(role, aim);
+	world_goes_on(&w, 8);
+	bus_restart(&daemon_settings);
+	world_goes_on(&w, ENOUGH);
+	world_close(&w);
+	zcp_close(&bus);
+	bus_end_daemon();
+	return killed;
+}
+
+static const struct {
+	const char *name;
+	void (*role)(void *);
+} successors[] = { { "adoption", adopt }, { "zcp-gc alone", collect_alone } };
+enum { SUCCESSORS = sizeof(successors) / sizeof(successors[0]) };
+
+START_TEST(a_successor_killed_at_every_access_and_call)
+{
+	struct aim aim = { .way = _i % WAYS };
+	unsigned step = stride(aim.way == BY_ACCESS ? 53 : 5), points = 0;
+
+	make_place();
+	for (aim.at = 1 + torture_random() % step;
+	    kill_successor(successors[_i / WAYS].role, &aim); aim.at += step)
+		points++;
+	printf("%-24s killed at %u %s\n", successors[_i / WAYS].name, points,
+	    ways[aim.way]);
+	remove_place();
+}
+END_TEST
+
+int main(void)
+{
+	TCase *t = tcase_create("accesses");
+
+	log_threshold = LOG_LEVEL_ERROR;
+	printf("seed %u\n", torture_seed());
+	tcase_set_timeout(t, 0);
+	tcase_add_loop_test(t, a_client_killed_at_every_access_and_call, 0,
+	    OPERATIONS * WAYS);
+	tcase_add_loop_test(t, a_daemon_killed_at_every_access_and_call, 0,
+	    WAYS);
+	tcase_add_loop_test(t, a_successor_killed_at_every_access_and_call, 0,
+	    SUCCESSORS * WAYS);
+	return run_tests("torture", t);
+}
