@@ -215,7 +215,8 @@ struct member {
 	uint32_t reserved0[13];
 	alignas(CACHE_LINE) shared_u64 beat;	/* CLOCK_MONOTONIC ns */
 	shared_u64 sweeping;	/* serial epoch in which a sweep began; 0 none */
-	uint64_t reserved1[6];
+	shared_u64 left;	/* 1: it has left in order, heard or unheard */
+	uint64_t reserved1[5];
 };
 #define MEMBER_FIRST 4096	/* rings and subscriptions start here */
 _Static_assert(sizeof(struct member) <= MEMBER_FIRST, "member header");

@@ -54,14 +54,21 @@ static int open_member(const struct domain *d, uint32_t slot)
 	return open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
 }
 
-static uint64_t beat_of(int fd)
-{
-	uint64_t beat = 0;
+/* What it says of itself. */
+struct news {
+	uint64_t beat, sweeping, left;
+};
+_Static_assert(offsetof(struct member, left) - offsetof(struct member, beat) ==
+    offsetof(struct news, left), "as they lie in the file");
 
-	if (pread(fd, &beat, sizeof(beat), offsetof(struct member, beat)) !=
-	    (ssize_t)sizeof(beat))
-		return 0;
-	return beat;
+static struct news news_of(int fd)
+{
+	struct news news;
+
+	if (pread(fd, &news, sizeof(news), offsetof(struct member, beat)) !=
+	    (ssize_t)sizeof(news))
+		return (struct news){ 0 };
+	return news;
 }
 
 /* What can be said of the process that a participant was. */
@@ -124,41 +131,57 @@ static enum seen look_at_process(const struct participant *p)
 	return p->start_time == 0 ? SEEN_NOTHING : SEEN_GONE;
 }
 
-bool participant_dead(const struct domain *d, uint32_t slot)
+/* What its file says: its lock, its words, and who maps it. */
+static enum fate judge(const struct domain *d, const struct participant *p,
+    int fd, enum seen seen)
 {
-	const struct participant *p = &d->participants[slot];
 	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
-	uint64_t incarnation = p->incarnation, silence, last;
-	enum seen seen;
+	struct news news = news_of(fd);
+	uint64_t last, silence;
 	struct stat file;
-	bool locked;
-	int fd;
 
-	if (fact_load32(&p->state) != PARTICIPANT_LIVE)
-		return true;
-	/* Never open our own file: closing it would drop our lock. */
-	if (own_file(d, slot))
-		return false;
-	seen = look_at_process(p);
-	if ((fd = open_member(d, slot)) < 0)
-		return seen == SEEN_GONE;
-	locked = fcntl(fd, F_GETLK, &lock) < 0 || lock.l_type != F_UNLCK ||
-	    fstat(fd, &file) < 0;
-	last = beat_of(fd);
-	close(fd);
-	if (locked || seen == SEEN_GONE)
-		return !locked;
-	if (last < p->registered)
-		last = p->registered;
+	if (news.left != 0)
+		return FATE_LEFT;
+	if (fcntl(fd, F_GETLK, &lock) < 0 || lock.l_type != F_UNLCK ||
+	    fstat(fd, &file) < 0)
+		return FATE_ALIVE;
+	if (seen == SEEN_GONE)
+		return FATE_DIED;
+	last = news.beat > p->registered ? news.beat : p->registered;
 	silence = clock_ns() - last;
 	/* It may have registered just now, and not opened its file yet. */
 	if ((int64_t)silence < (int64_t)(LATE_PERIODS * d->m->heartbeat))
-		return false;
+		return FATE_ALIVE;
 	if (seen == SEEN_MAPPED)
 		seen = look_at_maps((pid_t)p->pid, &file);
+	return seen == SEEN_UNMAPPED || (seen == SEEN_NOTHING &&
+	    silence > SILENT_PERIODS * d->m->heartbeat) ? FATE_DIED :
+	    FATE_ALIVE;
+}
+
+enum fate participant_fate(const struct domain *d, uint32_t slot)
+{
+	const struct participant *p = &d->participants[slot];
+	uint64_t incarnation = p->incarnation;
+	enum seen seen;
+	enum fate fate;
+	int fd;
+
+	if (fact_load32(&p->state) != PARTICIPANT_LIVE)
+		return fact_load32(&p->flags) & PARTICIPANT_DIED ?
+		    FATE_DIED : FATE_LEFT;
+	/* Never open our own file: closing it would drop our lock. */
+	if (own_file(d, slot))
+		return FATE_ALIVE;
+	/* Before its lock: the process that is gone then had let go of it. */
+	seen = look_at_process(p);
+	if ((fd = open_member(d, slot)) < 0) {
+		fate = seen == SEEN_GONE ? FATE_DIED : FATE_ALIVE;
+	} else {
+		fate = judge(d, p, fd, seen);
+		close(fd);
+	}
 	/* Its place may have been given to another one meanwhile. */
 	return fact_load32(&p->state) == PARTICIPANT_LIVE &&
-	    p->incarnation == incarnation && (seen == SEEN_UNMAPPED ||
-	    (seen == SEEN_NOTHING &&
-	    silence > SILENT_PERIODS * d->m->heartbeat));
+	    p->incarnation == incarnation ? fate : FATE_ALIVE;
 }

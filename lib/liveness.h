@@ -9,14 +9,20 @@
 #include "domain.h"
 
 /*
- * Dead = the lock on p<n> is free, and: the process is gone (or another has
+ * Dead = it says in p<n> that it has left; or the lock on p<n> is free, and: the process is gone (or another has
  * its pid, or it is a zombie); or its heart is late and it maps the file no
  * more (it executed another program, or left unheard); or it cannot be seen
  * and its heart has been silent for three periods.  A process that closed all
  * its descriptors drops the lock and is alive, stopped or not; one that is
  * stopped keeps it.  When in doubt: alive.
  */
-bool participant_dead(const struct domain *d, uint32_t slot);
+enum fate { FATE_ALIVE, FATE_LEFT, FATE_DIED };
+enum fate participant_fate(const struct domain *d, uint32_t slot);
+
+static inline bool participant_dead(const struct domain *d, uint32_t slot)
+{
+	return participant_fate(d, slot) != FATE_ALIVE;
+}
 
 /* Clock ticks after boot at which `pid` started; 0 when there is no such
  * process or it is a zombie. */

@@ -168,7 +168,12 @@ static int join(struct zcp *bus, const char *name, uint64_t deadline)
 		/* Another creation of the domain than the one we mapped? */
 		return error_set(ZCP_E_BUSY,
 		    "the route daemon answered '%s' to REGISTER", reply);
-	return open_own(bus);
+	/* The nonce may be from an attempt whose daemon was killed since; the
+	 * one that answered has found nobody, and made the domain anew. */
+	if ((rc = open_own(bus)) < 0 &&
+	    fact_load(&bus->d.m->head.magic) != SEGMENT_MAGIC)
+		return error_in(-ZCP_E_BUSY, "the domain was made anew");
+	return rc;
 }
 
 /* The name as given, else the command's, made to fit name_valid(). */
@@ -281,6 +286,9 @@ void zcp_close(zcp **handle)
 		return;
 	stop_beating(bus);
 	if (bus->member != NULL) {
+		/* Should no daemon hear it: the next one, and publishers that
+		 * wait for us, will see it. */
+		fact_publish(&bus->member->left, 1);
 		snprintf(request, sizeof(request), "UNREGISTER:%" PRIu32,
 		    bus->slot);
 		control_farewell(bus->d.name, request);

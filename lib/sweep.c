@@ -44,7 +44,7 @@ struct sweeping {
 	struct owner *owner;		/* per port, as of step 1, again in 3 */
 	uint32_t *by_serial;		/* hash: port + 1 */
 	uint32_t hash_room;
-	uint8_t *fate;			/* by participant: enum fate */
+	uint8_t *verdict;		/* by participant: is it dead? */
 	struct hold_set holds;
 	struct hold_set named;		/* by slots of dead and closed rings */
 	struct sweep_report *report;
@@ -52,7 +52,7 @@ struct sweeping {
 	void *arg;
 };
 
-enum fate { FATE_UNKNOWN, FATE_ALIVE, FATE_DEAD };
+enum verdict { NOT_JUDGED, ALIVE, DEAD };
 
 /* ---- step 1 ------------------------------------------------------------------ */
 
@@ -140,11 +140,10 @@ static bool owner_dead(struct sweeping *s, const struct port *p)
 
 	if (s->d->owner || slot >= s->d->m->max_participants)
 		return false;
-	if (s->fate[slot] == FATE_UNKNOWN)
-		s->fate[slot] = participant_dead(s->d, slot) ? FATE_DEAD :
-		    FATE_ALIVE;
+	if (s->verdict[slot] == NOT_JUDGED)
+		s->verdict[slot] = participant_dead(s->d, slot) ? DEAD : ALIVE;
 	/* Given to another one since: the port is not there any more either. */
-	return s->fate[slot] == FATE_DEAD &&
+	return s->verdict[slot] == DEAD &&
 	    s->d->participants[slot].incarnation == p->incarnation;
 }
 
@@ -324,8 +323,8 @@ static int prepare(struct sweeping *s)
 		s->hash_room *= 2;
 	s->owner = calloc(ports, sizeof(*s->owner));
 	s->by_serial = calloc(s->hash_room, sizeof(*s->by_serial));
-	s->fate = calloc(s->d->m->max_participants, sizeof(*s->fate));
-	return s->owner == NULL || s->by_serial == NULL || s->fate == NULL ?
+	s->verdict = calloc(s->d->m->max_participants, sizeof(*s->verdict));
+	return s->owner == NULL || s->by_serial == NULL || s->verdict == NULL ?
 	    error_set(ZCP_E_SYS, "out of memory") : 0;
 }
 
@@ -368,7 +367,7 @@ out:
 		peer_put(d, s.owner[i].peer);
 	free(s.owner);
 	free(s.by_serial);
-	free(s.fate);
+	free(s.verdict);
 	free(s.suspect);
 	hold_set_free(&s.holds);
 	hold_set_free(&s.named);

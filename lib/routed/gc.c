@@ -253,14 +253,14 @@ static int list_dead(struct gc *g)
 	for (uint32_t i = 0; i < d->m->max_participants; i++) {
 		const struct participant *p = &d->participants[i];
 		struct late *late = &g->late[g->lates];
-		uint32_t state = fact_load32(&p->state);
+		enum fate fate;
 
-		if (state == PARTICIPANT_FREE || !participant_dead(d, i))
+		if (fact_load32(&p->state) == PARTICIPANT_FREE ||
+		    (fate = participant_fate(d, i)) == FATE_ALIVE)
 			continue;
 		*late = (struct late){ .slot = i, .pid = p->pid,
 		    .incarnation = p->incarnation,
-		    .died = state == PARTICIPANT_LIVE ||
-		    (fact_load32(&p->flags) & PARTICIPANT_DIED) };
+		    .died = fate == FATE_DIED };
 		snprintf(late->name, sizeof(late->name), "%.*s",
 		    NAME_SIZE - 1, p->name);
 		g->lates++;

@@ -83,11 +83,13 @@ void watch_remove(struct routed *r, uint32_t slot)
 
 void reap(struct routed *r, uint32_t slot)
 {
-	if (fact_load32(&r->d.participants[slot].state) == PARTICIPANT_LIVE &&
-	    participant_dead(&r->d, slot)) {
-		participant_end(r, slot, true);
-		drain(r);
-	}
+	enum fate fate;
+
+	if (fact_load32(&r->d.participants[slot].state) != PARTICIPANT_LIVE ||
+	    (fate = participant_fate(&r->d, slot)) == FATE_ALIVE)
+		return;
+	participant_end(r, slot, fate == FATE_DIED);
+	drain(r);
 }
 
 /* ---- heartbeats --------------------------------------------------------------------- */
@@ -120,7 +122,8 @@ static void heartbeat(struct routed *r, uint32_t slot, uint64_t now)
 {
 	struct participant *p = &r->d.participants[slot];
 	bool stalled = fact_load32(&p->flags) & PARTICIPANT_STALLED;
-	uint64_t beat = news_load(&r->watch[slot].peer->member->beat);
+	const struct member *member = r->watch[slot].peer->member;
+	uint64_t beat = news_load(&member->beat);
 	uint64_t silence = now > beat ? now - beat : 0;
 	bool silent = silence > SILENT_PERIODS * r->d.m->heartbeat;
 
@@ -128,7 +131,7 @@ static void heartbeat(struct routed *r, uint32_t slot, uint64_t now)
 	 * another program; and who has left, his farewell unheard, must not be
 	 * punished for his silence. */
 	if (silence > LATE_PERIODS * r->d.m->heartbeat ||
-	    r->watch[slot].exit == NULL)
+	    fact_load(&member->left) != 0 || r->watch[slot].exit == NULL)
 		reap(r, slot);
 	if (fact_load32(&p->state) != PARTICIPANT_LIVE)
 		return;

@@ -32,6 +32,12 @@ static bool is_new_thread(const struct victim *v, pid_t tid)
 	return true;
 }
 
+static void add_thread(struct victim *v, pid_t tid)
+{
+	ck_assert_uint_lt(v->threads, sizeof(v->thread) / sizeof(v->thread[0]));
+	v->thread[v->threads++] = tid;
+}
+
 static void go_on(pid_t tid, int request, int signal)
 {
 	/* It may have been killed meanwhile. */
@@ -42,18 +48,15 @@ static void go_on(pid_t tid, int request, int signal)
 /* News of another thread than the first one: it goes on. */
 static void other_thread(struct victim *v, pid_t tid, int status)
 {
-	if (is_new_thread(v, tid)) {
-		if (!WIFSTOPPED(status)) {
+	if (!WIFSTOPPED(status)) {
+		if (is_new_thread(v, tid)) {
 			v->stranger = tid;
 			v->stranger_status = status;
-			return;
 		}
-		ck_assert_uint_lt(v->threads, sizeof(v->thread) /
-		    sizeof(v->thread[0]));
-		v->thread[v->threads++] = tid;
-	}
-	if (!WIFSTOPPED(status))
 		return;
+	}
+	if (is_new_thread(v, tid))
+		add_thread(v, tid);
 	/* The SIGSTOP with which a traced thread begins is not its own. */
 	go_on(tid, PTRACE_CONT, WSTOPSIG(status) == SIGSTOP ||
 	    WSTOPSIG(status) == SIGTRAP ? 0 : WSTOPSIG(status));
@@ -99,8 +102,13 @@ static bool advance(struct victim *v, int request)
 		signal = WSTOPSIG(status);
 		if (signal == MARK)
 			return false;
-		/* It has made a thread. */
 		if (status >> 8 == (SIGTRAP | PTRACE_EVENT_CLONE << 8)) {
+			unsigned long tid;
+
+			/* It has made a thread, which may have ended since. */
+			if (ptrace(PTRACE_GETEVENTMSG, v->pid, NULL, &tid) == 0
+			    && is_new_thread(v, (pid_t)tid))
+				add_thread(v, (pid_t)tid);
 			signal = 0;
 			continue;
 		}
@@ -126,7 +134,7 @@ void victim_start(struct victim *v, void (*role)(void *), void *arg)
 		role(arg);
 		_exit(0);
 	}
-	v->thread[v->threads++] = v->pid;
+	add_thread(v, v->pid);
 	status = await(v);
 	ck_assert(WIFSTOPPED(status) && WSTOPSIG(status) == SIGSTOP);
 	ck_assert_int_eq(ptrace(PTRACE_SETOPTIONS, v->pid, NULL,
