@@ -51,6 +51,7 @@ static struct course course;
 static uint32_t state;
 static uint64_t steps, oversleeps;
 static struct fiber *locked_by;
+static uint64_t stalled_until;		/* of all steps: course.stall's */
 static unsigned rests;			/* turns in a row that only resters had */
 
 /* Marsaglia's xorshift: a run is its seed. */
@@ -161,6 +162,11 @@ static void end_by_kill(struct fiber *f)
 
 static bool turn_is_over(void)
 {
+	if (current - fibers == course.stall && stalled_until == 0 &&
+	    current->steps >= course.stall_at && locked_by != current) {
+		stalled_until = steps + course.stall_for;
+		return true;
+	}
 	if (course.preempt >= 0)
 		return steps == course.preempt_at;
 	return fibers_random() % course.calm == 0;
@@ -178,7 +184,8 @@ static void step(void)
 	f->steps++;
 	steps++;
 	for (int i = 0; i < count; i++)
-		if (fibers[i].stores > 0 && fibers_random() % 4 == 0)
+		if (fibers[i].stores > 0 &&
+		    fibers_random() % course.lazy == 0)
 			drain_one(&fibers[i]);
 	/* In the daemon's place it is the daemon that runs, and goes on. */
 	if (f - fibers == course.kill && f->steps >= course.kill_at &&
@@ -419,7 +426,7 @@ void fibers_begin(const struct course *c)
 	for (int i = 0; i < 16; i++)
 		fibers_random();
 	count = 0;
-	steps = oversleeps = 0;
+	steps = oversleeps = stalled_until = 0;
 	rests = 0;
 	locked_by = NULL;
 }
@@ -445,8 +452,15 @@ static struct fiber *pick(int wanted)
 	int found[FIBERS], n = 0;
 
 	for (int i = 0; i < count; i++)
-		if (fibers[i].state == (unsigned)wanted)
+		if (fibers[i].state == (unsigned)wanted &&
+		    (i != course.stall || steps >= stalled_until))
 			found[n++] = i;
+	/* It need not wait for nobody. */
+	if (n == 0 && course.stall >= 0 && stalled_until > steps &&
+	    fibers[course.stall].state == (unsigned)wanted) {
+		stalled_until = steps;
+		found[n++] = course.stall;
+	}
 	return n == 0 ? NULL : &fibers[found[fibers_random() % (unsigned)n]];
 }
 

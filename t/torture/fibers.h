@@ -11,11 +11,15 @@ enum { FIBERS = 8 };
 struct course {
 	uint32_t seed;
 	uint32_t calm;		/* one step in so many gives the turn away */
+	uint32_t lazy;		/* a store is seen after so many steps or so */
 	bool weak;		/* stores may overtake each other */
 	uint64_t timeouts;	/* a sleeper may oversleep so often: the wake-up
 				   that it waits for was lost */
 	int kill;		/* the fiber that ends early, or -1 */
 	uint64_t kill_at;	/* after so many steps of its own */
+	int stall;		/* the fiber that is stopped for a while, or -1 */
+	uint64_t stall_at;	/* after so many steps of its own */
+	uint64_t stall_for;	/* steps of the others */
 	int preempt;		/* >= 0: turns change only where a fiber sleeps or
 				   ends, and once after `preempt_at` steps of all,
 				   to this fiber */

@@ -33,6 +33,7 @@ struct scene {
 	void (*add)(void);		/* fibers; the daemon is always there */
 	bool may_lose;			/* a reliable reader may be demoted */
 	bool strict;			/* nobody may need a timeout */
+	bool no_kills;
 	bool wraps;			/* port serials start over */
 	uint32_t pool;			/* chunks */
 };
@@ -55,9 +56,9 @@ static void fail(const char *format, ...)
 	va_start(ap, format);
 	vfprintf(stderr, format, ap);
 	va_end(ap);
-	fprintf(stderr, "\ncourse: seed %u calm %u weak %d kill %d at %llu "
-	    "preempt %d at %llu\n", course.seed, course.calm, course.weak,
-	    course.kill, (unsigned long long)course.kill_at, course.preempt,
+	fprintf(stderr, "\ncourse: seed %u calm %u lazy %u weak %d kill %d "
+	    "at %llu preempt %d at %llu\n", course.seed, course.calm,
+	    course.lazy, course.weak, course.kill, (unsigned long long)course.kill_at, course.preempt,
 	    (unsigned long long)course.preempt_at);
 	fibers_describe();
 	fflush(NULL);
@@ -398,6 +399,41 @@ static void add_sleeping(void)
 	add("another", reader, (struct role){ .bus = 2 });
 }
 
+/* Each message is the answer to one: who is not woken wakes nobody. */
+static void player(void *arg)
+{
+	const struct role *role = arg;
+	const char *mine = role->again ? "ping" : "pong";
+	const char *other = role->again ? "pong" : "ping";
+	zcp_pub *pub;
+	zcp_sub *sub;
+	zcp_msg msg;
+	int rc;
+
+	need(zcp_offer(bus[role->bus], mine, NULL, &pub));
+	need(zcp_subscribe(bus[role->bus], other, NULL, &sub));
+	need(zcp_pub_wait_readers(pub, 1, NEVER));
+	for (uint32_t i = 0; i < role->count; i++) {
+		if (role->again)
+			publish_inline(pub, (uint64_t)role->bus, i);
+		while ((rc = zcp_take(sub, &msg)) == 0)
+			need(zcp_wait(sub, NEVER));
+		need(rc);
+		zcp_release(sub, &msg);
+		if (!role->again)
+			publish_inline(pub, (uint64_t)role->bus, i);
+	}
+	zcp_unsubscribe(&sub);
+	zcp_stop_offer(&pub);
+}
+
+static void add_players(void)
+{
+	add("ping", player, (struct role){ .bus = 0, .count = 12,
+	    .again = true });
+	add("pong", player, (struct role){ .bus = 1, .count = 12 });
+}
+
 static void add_contending(void)
 {
 	add("publisher", publisher, (struct role){ .bus = 0, .count = 12 });
@@ -429,6 +465,8 @@ static const struct scene scenes[] = {
 	{ "demotion", add_demoted, .may_lose = true, .pool = 16 },
 	{ "joining", add_joining, .pool = 16 },
 	{ "sleep and wake", add_sleeping, .strict = true, .wraps = true,
+	    .pool = 16 },
+	{ "ping-pong", add_players, .strict = true, .no_kills = true,
 	    .pool = 16 },
 	{ "little memory", add_contending, .pool = 5 },
 	{ "tap", add_tapped, .pool = 6 },
@@ -550,17 +588,37 @@ static void run_course(void)
 	remove_domain();
 }
 
-/* How often turns change, how stores are seen, and who is killed. */
-static void random_course(uint32_t seed, int fibers)
+/* A draw below `most`; Marsaglia's xorshift. */
+static uint32_t draw(uint32_t *x, uint32_t most)
+{
+	*x ^= *x << 13;
+	*x ^= *x >> 17;
+	*x ^= *x << 5;
+	return *x % most;
+}
+
+/* How often turns change, how stores are seen, who is stopped or killed. */
+static void random_course(uint32_t seed, uint32_t fibers)
 {
 	static const uint32_t calms[] = { 1, 2, 4, 8, 16, 64, 256 };
-	uint32_t x = seed * UINT32_C(2654435769);
+	static const uint32_t lazies[] = { 2, 8, 64, 1024 };
+	uint32_t x = seed * UINT32_C(2654435769) | 1;
 
-	course = (struct course){ .seed = seed, .kill = -1, .preempt = -1,
-	    .calm = calms[(x >> 8) % 7], .weak = x >> 12 & 1 };
-	if ((x >> 13) % 3 == 0) {
-		course.kill = (int)((x >> 16) % (unsigned)fibers);
-		course.kill_at = 1 + (x >> 20) % 1500;
+	for (int i = 0; i < 8; i++)
+		draw(&x, 1);
+	course = (struct course){ .seed = seed, .kill = -1, .stall = -1,
+	    .preempt = -1 };
+	course.calm = calms[draw(&x, 7)];
+	course.lazy = lazies[draw(&x, 4)];
+	course.weak = draw(&x, 2);
+	if (draw(&x, 2)) {
+		course.stall = (int)draw(&x, fibers);
+		course.stall_at = 1 + draw(&x, 600);
+		course.stall_for = 100 + draw(&x, 1000);
+	}
+	if (draw(&x, 3) == 0 && !scene->no_kills) {
+		course.kill = (int)draw(&x, fibers);
+		course.kill_at = 1 + draw(&x, 600);
 	}
 }
 
@@ -587,7 +645,7 @@ static void run_systematic(const struct scene *s)
 
 	scene = s;
 	total_steps = 0;
-	course = (struct course){ .seed = 1, .kill = -1, .calm = UINT32_MAX,
+	course = (struct course){ .seed = 1, .kill = -1, .stall = -1, .calm = UINT32_MAX, .lazy = 8,
 	    .preempt = 0, .preempt_at = UINT64_MAX };
 	run_course();
 	most = fibers_steps();
