@@ -337,29 +337,32 @@ bool drain(struct routed *r)
 	return left;
 }
 
-void drain_soon(struct routed *r)
+static void drain_in(struct routed *r, uint64_t ns)
 {
-	struct timeval when = { 0, (suseconds_t)(DRAIN_FIRST / 1000) };
+	struct timeval when = { 0, (suseconds_t)(ns / 1000) };
 
-	r->drain_every = DRAIN_FIRST;
 	if (r->drain != NULL)
 		event_add(r->drain, &when);
 }
 
+void drain_soon(struct routed *r)
+{
+	r->drain_since = clock_ns();
+	drain_in(r, DRAIN_FIRST);
+}
+
+/* What has taken long may take longer: an eighth of it is not much more. */
 void drain_again(struct routed *r)
 {
-	struct timeval when;
+	uint64_t pause;
 
 	if (r->sweep_wanted)
 		sweep_all(r, r->sweep_size);
-	if (!drain(r)) {
-		r->drain_every = 0;
+	if (!drain(r))
 		return;
-	}
-	r->drain_every = r->drain_every * 2 > DRAIN_LAST ? DRAIN_LAST :
-	    r->drain_every * 2;
-	when = (struct timeval){ 0, (suseconds_t)(r->drain_every / 1000) };
-	event_add(r->drain, &when);
+	pause = (clock_ns() - r->drain_since) / 8;
+	drain_in(r, pause < DRAIN_FIRST ? DRAIN_FIRST : pause > DRAIN_LAST ?
+	    DRAIN_LAST : pause);
 }
 
 /* ---- a pool runs low ---------------------------------------------------------------------- */

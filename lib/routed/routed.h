@@ -84,7 +84,7 @@ struct routed {
 	char aside[sizeof(((struct sockaddr_un *)0)->sun_path)];	/* see retire() */
 	uint64_t started, last_tick, last_sweep;
 	uint64_t idle_since;		/* nobody is registered; 0: somebody is */
-	uint64_t drain_every;		/* ns; 0 nothing drains */
+	uint64_t drain_since;		/* ns */
 	bool sweep_wanted;		/* a pool runs low */
 	uint64_t sweep_size;		/* of a loan that waits; 0: none */
 	struct known_client *clients;	/* by pid */

@@ -2,10 +2,11 @@
  * take.pml - taking, reclaiming and reusing chunks, zcp-design(7).
  *
  * One ring of SLOTS, CHUNKS chunks, LAST messages, one a chunk; reader 0 is
- * lossy, reader 1 reliable until somebody demotes it (ONLY: just that one).  Readers' stores go
- * through a store buffer, as x86 has it; the owner's fence empties all.  A
- * second sweeper runs beside (not ALONE).  Asserted: what is read in place is the message
- * that was taken, for as long as it is held.
+ * lossy, reader 1 reliable until somebody demotes it (ONLY says which takes
+ * part alone).  Stores of readers go through a store buffer, as x86 has it; the
+ * fence of the owner empties all.  A second sweeper runs beside (not ALONE).
+ * Asserted: what is read in place is the message that was taken, for as long
+ * as it is held.
  *
  * Variants: ONLY=0+LAST=4, ONLY=1+LAST=4, ALONE+LAST=3
  * Mutations: NO_VALIDATE+ONLY=0, TRUST_RELIABLE+ONLY=1, HOLD_LATE+ONLY=0,

@@ -1,0 +1,287 @@
+/*
+ * bench-kills.c - kill -9 at full speed: how long until the others go on, and
+ * until nothing is left of the dead.
+ *
+ *   bench-kills [KILLS]	of each kind; default 200
+ */
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "../bus.h"
+#include "atomics.h"
+
+static int kills = 200;
+
+/* What the processes have done so far, for all to see. */
+static struct progress {
+	volatile uint64_t sent, got;
+	volatile bool end;
+} *progress;
+
+static void publish_at_full_speed(void *arg)
+{
+	static char message[1000];
+	zcp_options o = { .name = "publisher" };
+	zcp_pub *pub;
+	zcp *bus;
+
+	(void)arg;
+	need(zcp_open(&bus, &o));
+	need(zcp_offer(bus, "t", NULL, &pub));
+	while (!progress->end) {
+		need(zcp_send(pub, message, sizeof(message), 0, -1));
+		progress->sent++;
+	}
+	zcp_stop_offer(&pub);
+	zcp_close(&bus);
+}
+
+static void read_at_full_speed(void *arg)
+{
+	zcp_sub_options s = { .lossy = arg != NULL };
+	zcp_options o = { .name = "reader" };
+	zcp_sub *sub;
+	zcp_msg msg;
+	zcp *bus;
+	int rc;
+
+	need(zcp_open(&bus, &o));
+	need(zcp_subscribe(bus, "t", &s, &sub));
+	while (!progress->end) {
+		rc = zcp_take(sub, &msg);
+		if (rc == 1) {
+			zcp_release(sub, &msg);
+			progress->got++;
+		} else if (rc == 0)
+			need(zcp_wait(sub, NS_PER_S / 10));
+		else if (rc != -ZCP_E_LAPPED)
+			need(rc);
+	}
+	zcp_unsubscribe(&sub);
+	zcp_close(&bus);
+}
+
+/* ---- waiting, finely; but the processors are left to them ---- */
+
+static void until(bool (*there)(void *), void *arg, const char *what)
+{
+	uint64_t deadline = deadline_after(PATIENCE);
+
+	while (!there(arg)) {
+		ck_assert_msg(clock_ns() < deadline, "never: %s", what);
+		usleep(100);
+	}
+}
+
+static bool moved(void *arg)
+{
+	const uint64_t *from = arg;
+
+	return progress->got >= from[0] + 5000 && progress->sent >= from[1];
+}
+
+static void until_they_go_on(bool publisher)
+{
+	uint64_t from[2] = { progress->got, progress->sent +
+	    (publisher ? 5000 : 0) };
+
+	until(moved, from, "the others go on");
+}
+
+/* Looked up in memory: the daemon is not asked. */
+static struct domain domain;
+
+static bool has_participants(void *arg)
+{
+	uint64_t there = 0;
+
+	for (uint32_t i = 0; i < domain.m->max_participants; i++)
+		there += fact_load32(&domain.participants[i].state) !=
+		    PARTICIPANT_FREE;
+	return there == *(uint64_t *)arg;
+}
+
+static bool all_free(void *arg)
+{
+	(void)arg;
+	for (uint32_t p = 0; p < domain.pools.count; p++)
+		for (uint32_t i = 0; i < pool_count(&domain.pools.pool[p]); i++)
+			if (word_state(word_load(&domain.pools.pool[p].word[i]))
+			    != CHUNK_FREE)
+				return false;
+	return true;
+}
+
+/* ---- figures ---- */
+
+static int by_value(const void *a, const void *b)
+{
+	const double *x = a, *y = b;
+
+	return (*x > *y) - (*x < *y);
+}
+
+static void report(const char *what, double *ms)
+{
+	qsort(ms, (size_t)kills, sizeof(*ms), by_value);
+	printf("%-58s p50 %6.2f ms   max %6.2f ms\n", what, ms[kills / 2],
+	    ms[kills - 1]);
+}
+
+static double since(uint64_t began)
+{
+	return (double)(clock_ns() - began) / 1e6;
+}
+
+static void begin(void)
+{
+	struct settings s = bus_settings();
+
+	s.pool[1].count = 512;
+	progress->end = false;
+	bus_start(&s);
+	must(domain_attach(&domain, bus_domain, geteuid(), false));
+	must(domain_map_words(&domain));
+}
+
+static void end(pid_t one, pid_t other)
+{
+	progress->end = true;
+	if (one > 0)
+		join_process(one);
+	if (other > 0)
+		join_process(other);
+	domain_detach(&domain);
+	bus_stop();
+}
+
+START_TEST(a_publisher)
+{
+	double *ms = calloc((size_t)kills, sizeof(*ms));
+	uint64_t one = 1;
+	pid_t reader;
+
+	begin();
+	reader = in_process(read_at_full_speed, NULL);
+	until(has_participants, &one, "the reader is there");
+	for (int i = 0; i < kills; i++) {
+		pid_t victim = in_process(publish_at_full_speed, NULL);
+		uint64_t began;
+
+		until_they_go_on(true);
+		began = clock_ns();
+		kill(victim, SIGKILL);
+		until(has_participants, &one, "the publisher is forgotten");
+		until(all_free, NULL, "every chunk is free");
+		ms[i] = since(began);
+		waitpid(victim, NULL, 0);
+	}
+	report("a publisher, until it is forgotten and all memory back", ms);
+	end(reader, 0);
+	free(ms);
+}
+END_TEST
+
+static void kill_readers(bool lossy)
+{
+	double *ms = calloc((size_t)kills, sizeof(*ms));
+	double *on = calloc((size_t)kills, sizeof(*on));
+	uint64_t two = 2;
+	pid_t publisher, reader;
+
+	begin();
+	publisher = in_process(publish_at_full_speed, NULL);
+	reader = in_process(read_at_full_speed, NULL);
+	for (int i = 0; i < kills; i++) {
+		uint64_t three = 3, began;
+		pid_t victim = in_process(read_at_full_speed,
+		    lossy ? "lossy" : NULL);
+
+		until(has_participants, &three, "the victim is there");
+		until_they_go_on(true);
+		began = clock_ns();
+		kill(victim, SIGKILL);
+		until(has_participants, &two, "the reader is forgotten");
+		ms[i] = since(began);
+		until_they_go_on(true);
+		on[i] = since(began);
+		waitpid(victim, NULL, 0);
+	}
+	report(lossy ? "a lossy reader, until it is forgotten" :
+	    "a reliable reader, until it is forgotten", ms);
+	report("  and until the others are 5000 messages on", on);
+	end(publisher, reader);
+	free(on);
+	free(ms);
+}
+
+START_TEST(a_reliable_reader)
+{
+	kill_readers(false);
+}
+END_TEST
+
+START_TEST(a_lossy_reader)
+{
+	kill_readers(true);
+}
+END_TEST
+
+START_TEST(the_daemon)
+{
+	double *on = calloc((size_t)kills, sizeof(*on));
+	double *back = calloc((size_t)kills, sizeof(*back));
+	struct settings s = bus_settings();
+	pid_t publisher, reader;
+	uint64_t two = 2;
+
+	begin();
+	publisher = in_process(publish_at_full_speed, NULL);
+	reader = in_process(read_at_full_speed, NULL);
+	until(has_participants, &two, "both are there");
+	for (int i = 0; i < kills; i++) {
+		uint64_t began;
+
+		until_they_go_on(true);
+		began = clock_ns();
+		bus_kill();
+		until_they_go_on(true);
+		on[i] = since(began);
+		began = clock_ns();
+		bus_restart(&s);
+		until(has_participants, &two, "both are adopted");
+		back[i] = since(began);
+	}
+	report("the daemon, until 5000 messages on", on);
+	report("its successor, from its start until all is adopted", back);
+	end(publisher, reader);
+	free(on);
+	free(back);
+}
+END_TEST
+
+int main(int argc, char **argv)
+{
+	TCase *t = tcase_create("kills");
+
+	if (argc > 1 && (kills = atoi(argv[1])) < 1) {
+		fprintf(stderr, "bench-kills: %s kills?\n", argv[1]);
+		return 2;
+	}
+	progress = mmap(NULL, sizeof(*progress), PROT_READ | PROT_WRITE,
+	    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (progress == MAP_FAILED)
+		return 1;
+	printf("%d kills each\n", kills);
+	tcase_set_timeout(t, 0);
+	tcase_add_test(t, a_publisher);
+	tcase_add_test(t, a_reliable_reader);
+	tcase_add_test(t, a_lossy_reader);
+	tcase_add_test(t, the_daemon);
+	return run_tests("kills", t);
+}
