@@ -211,19 +211,24 @@ static const char *why_garbage(const struct heap *h)
 	    "published by one that has ended, and read by all";
 }
 
+static void tell_heap(const struct gc *g, const struct heap *h)
+{
+	uint32_t size = g->r.d.pools.pool[h->key.pool].chunk_size;
+
+	g->tell(g->arg, &(struct gc_item){ .what = GC_CHUNKS,
+	    .domain = g->domain, .count = h->count, .size = size,
+	    .bytes = (uint64_t)h->count * size, .pid = h->pid,
+	    .name = h->name[0] ? h->name : NULL,
+	    .topic = h->topic[0] ? h->topic : NULL, .why = why_garbage(h) });
+}
+
 static void tell_heaps(struct gc *g)
 {
-	struct heap *h, *next;
+	struct heap *next;
 
-	HASH_ITER(hh, g->heaps, h, next) {
-		uint32_t size = g->r.d.pools.pool[h->key.pool].chunk_size;
-
-		g->tell(g->arg, &(struct gc_item){ .what = GC_CHUNKS,
-		    .domain = g->domain, .count = h->count, .size = size,
-		    .bytes = (uint64_t)h->count * size, .pid = h->pid,
-		    .name = h->name[0] ? h->name : NULL,
-		    .topic = h->topic[0] ? h->topic : NULL,
-		    .why = why_garbage(h) });
+	for (struct heap *h = g->heaps; h != NULL; h = next) {
+		next = h->hh.next;
+		tell_heap(g, h);
 		HASH_DEL(g->heaps, h);
 		free(h);
 	}
