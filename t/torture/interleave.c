@@ -463,7 +463,7 @@ static void add_again(void)
 static const struct scene scenes[] = {
 	{ "take, reclaim, sweep", add_all_kinds, .pool = 16 },
 	{ "demotion", add_demoted, .may_lose = true, .pool = 16 },
-	{ "joining", add_joining, .pool = 16 },
+	{ "joining", add_joining, .pool = 4 },
 	{ "sleep and wake", add_sleeping, .strict = true, .wraps = true,
 	    .pool = 16 },
 	{ "ping-pong", add_players, .strict = true, .no_kills = true,
@@ -614,7 +614,9 @@ static void random_course(uint32_t seed, uint32_t fibers)
 	if (draw(&x, 2)) {
 		course.stall = (int)draw(&x, fibers);
 		course.stall_at = 1 + draw(&x, 600);
-		course.stall_for = 100 + draw(&x, 1000);
+		course.stall_for = 100u << draw(&x, 6);
+		if (draw(&x, 2))
+			course.lazy = lazies[3];
 	}
 	if (draw(&x, 3) == 0 && !scene->no_kills) {
 		course.kill = (int)draw(&x, fibers);
