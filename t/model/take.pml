@@ -10,8 +10,7 @@
  *
  * Variants: ONLY=0+LAST=4, ONLY=1+LAST=4, ALONE+LAST=3
  * Mutations: NO_VALIDATE+ONLY=0, TRUST_RELIABLE+ONLY=1, HOLD_LATE+ONLY=0,
- * CURSOR_FIRST+ONLY=1, NO_FENCE+ONLY=0, SWEEP_NO_FENCE+ONLY=0, NO_HOLDS+ONLY=1,
- * NO_BUSY+ONLY=0
+ * CURSOR_FIRST+ONLY=1, NO_FENCE+ONLY=0, SWEEP_NO_FENCE+ONLY=0, NO_HOLDS+ONLY=1
  */
 #ifndef LAST
 #define LAST 4
@@ -92,11 +91,7 @@ active [2] proctype reader()
 		:: t > c ->
 #endif
 			store(r, HOLD, 0);
-passed:			t = tail;
-			if
-			:: t > c -> c = t; store(r, CURSOR, c)
-			:: else
-			fi
+			goto passed
 #endif
 		:: else ->
 #ifndef CURSOR_FIRST
@@ -108,8 +103,11 @@ passed:			t = tail;
 			c++
 		fi
 	:: c < LAST && stamp[c % SLOTS] != c + 1 && tail > c ->
-		c = tail;
-		store(r, CURSOR, c)
+passed:		t = tail;
+		if
+		:: t > c -> c = t; store(r, CURSOR, c)
+		:: else
+		fi
 	od;
 out:	skip
 }
@@ -209,9 +207,7 @@ active proctype owner()
 		data[x] = NONE;
 		data[x] = head;
 		d_step { number[x] = head; state[x] = PUBLISHED };
-#ifndef NO_BUSY
 		stamp[head % SLOTS] = BUSY;
-#endif
 		named[head % SLOTS] = x;
 		stamp[head % SLOTS] = head + 1;
 		d_step { head++; x = 0 }
