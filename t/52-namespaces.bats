@@ -36,15 +36,21 @@ inner() { cat "/proc/$1/task/$1/children"; }
     zcp-routed --stop
 }
 
-@test "deaths in other namespaces than the daemon's are found by lock and silence" {
+# Daemon, reader and publisher, under way: $daemon, $reader, $publisher.
+contained_scene() {
     contained zcp-routed -f -q --heartbeat 50ms
+    daemon=$!
     eventually status_has "domain="
     contained zcp-sub t >"$WORK/out"
-    local reader=$!
+    reader=$!
     eventually status_has "subscribers=1"
     contained zcp-pub t < <(yes)
-    local publisher=$!
+    publisher=$!
     eventually test -s "$WORK/out"
+}
+
+@test "deaths in other namespaces than the daemon's are found by lock and silence" {
+    contained_scene
     # Nobody is taken for dead while it lives.
     status_has "deaths=0"
     kill -KILL "$(inner "$publisher")"
@@ -79,15 +85,7 @@ inner() { cat "/proc/$1/task/$1/children"; }
 }
 
 @test "zcp-gc in one namespace, the dead in another" {
-    contained zcp-routed -f -q --heartbeat 50ms
-    local daemon=$!
-    eventually status_has "domain="
-    contained zcp-sub t >"$WORK/out"
-    local reader=$!
-    eventually status_has "subscribers=1"
-    contained zcp-pub t < <(yes)
-    local publisher=$!
-    eventually test -s "$WORK/out"
+    contained_scene
     kill -KILL "$(inner "$daemon")" "$(inner "$publisher")"
     # Its pid says nothing here: the lock is free, and the heart gets silent.
     eventually eval 'zcp-gc >>"$WORK/gc"; grep -q "forgotten: it died" "$WORK/gc"'

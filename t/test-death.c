@@ -37,6 +37,29 @@ static void hear(char expected)
 	ck_assert_int_eq(c, expected);
 }
 
+/* A child that is spoken to as well: this end of what it hears. */
+static int told;
+
+static pid_t in_conversation(void (*role)(void *))
+{
+	int to_child[2], from_child[2];
+	pid_t pid;
+
+	ck_assert_int_eq(pipe(to_child), 0);
+	ck_assert_int_eq(pipe(from_child), 0);
+	said[0] = to_child[0];
+	said[1] = from_child[1];
+	pid = in_process(role, NULL);
+	said[0] = from_child[0];
+	told = to_child[1];
+	return pid;
+}
+
+static void tell(char c)
+{
+	ck_assert_int_eq(write(told, &c, 1), 1);
+}
+
 static zcp *child_bus(const char *name)
 {
 	zcp_options o = { .name = name };
@@ -149,7 +172,6 @@ static void close_and_stay(void *arg)
 
 START_TEST(a_port_that_was_closed_without_a_daemon_counts_as_closed)
 {
-	int to_child[2], from_child[2];
 	zcp_sub_info info;
 	zcp_sub *sub;
 	zcp_msg msg;
@@ -157,18 +179,13 @@ START_TEST(a_port_that_was_closed_without_a_daemon_counts_as_closed)
 	zcp *bus;
 
 	start();
-	ck_assert_int_eq(pipe(to_child), 0);
-	ck_assert_int_eq(pipe(from_child), 0);
 	bus = bus_open("reader");
 	must(zcp_subscribe(bus, "t", NULL, &sub));
-	said[0] = to_child[0];
-	said[1] = from_child[1];
-	pid = in_process(close_and_stay, NULL);
+	pid = in_conversation(close_and_stay);
 	ck_assert_int_eq(take_wait(sub, &msg), 1);
 	zcp_release(sub, &msg);
 	bus_kill();
-	ck_assert_int_eq(write(to_child[1], "k", 1), 1);
-	said[0] = from_child[0];
+	tell('k');
 	hear('c');
 	kill_process(pid);
 	bus_restart(&settings);
@@ -566,19 +583,13 @@ static void execute_another_program(void *arg)
 /* Same pid, same start time; it may even be the same program again. */
 START_TEST(a_process_that_executes_another_program_is_no_participant)
 {
-	int to_child[2], from_child[2];
 	pid_t pid;
 
 	start();
-	ck_assert_int_eq(pipe(to_child), 0);
-	ck_assert_int_eq(pipe(from_child), 0);
-	said[0] = to_child[0];
-	said[1] = from_child[1];
-	pid = in_process(execute_another_program, NULL);
-	said[0] = from_child[0];
+	pid = in_conversation(execute_another_program);
 	hear('x');
 	ck_assert_uint_eq(pool_number(128, "loaned"), 5);
-	ck_assert_int_eq(write(to_child[1], "g", 1), 1);
+	tell('g');
 	all_chunks_come_back();
 	eventually(one_death, NULL, "the death is counted");
 	ck_assert_int_eq(kill(pid, 0), 0);
@@ -617,28 +628,22 @@ static bool one_is_stalled(void *arg)
 /* Its lock is gone, and its heart is silent: but it has its file. */
 START_TEST(a_process_that_closed_its_descriptors_lives_even_when_it_is_stopped)
 {
-	int to_child[2], from_child[2];
 	zcp_sub *sub;
 	zcp_msg msg;
 	pid_t pid;
 	zcp *bus;
 
 	start();
-	ck_assert_int_eq(pipe(to_child), 0);
-	ck_assert_int_eq(pipe(from_child), 0);
 	bus = bus_open("reader");
 	must(zcp_subscribe(bus, "t", NULL, &sub));
-	said[0] = to_child[0];
-	said[1] = from_child[1];
-	pid = in_process(close_all_descriptors, NULL);
-	said[0] = from_child[0];
+	pid = in_conversation(close_all_descriptors);
 	hear('c');
 	ck_assert_int_eq(kill(pid, SIGSTOP), 0);
 	/* Whoever is called stalled has been looked at as one who may be dead. */
 	eventually(one_is_stalled, NULL, "the stopped process is stalled");
 	ck_assert_uint_eq(status_number("deaths"), 0);
 	ck_assert_int_eq(kill(pid, SIGCONT), 0);
-	ck_assert_int_eq(write(to_child[1], "g", 1), 1);
+	tell('g');
 	hear('p');
 	ck_assert_int_eq(take_wait(sub, &msg), 1);
 	zcp_release(sub, &msg);

@@ -117,7 +117,6 @@ static bool tell_file(void *arg, const char *path, const struct stat *st)
 /* Young, or locked by a member or a daemon. */
 static bool file_in_use(void *arg, const char *path, const struct stat *st)
 {
-	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
 	bool *used = arg;
 	int fd;
 
@@ -125,8 +124,7 @@ static bool file_in_use(void *arg, const char *path, const struct stat *st)
 	fd = *used || !S_ISREG(st->st_mode) ? -1 : open(path, O_RDONLY |
 	    O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
 	if (fd >= 0) {
-		*used = fcntl(fd, F_GETLK, &lock) == 0 &&
-		    lock.l_type != F_UNLCK;
+		*used = lock_holder(fd) != 0;
 		close(fd);
 	}
 	return !*used;
@@ -374,7 +372,7 @@ static int look(struct gc *g, bool served)
 		return served ? 0 : half_a_domain(g);
 	if (rc < 0 || (rc = sweep_beside(g)) < 0)
 		return rc;
-	if (served || segments_locked(&g->r))
+	if (served || lock_holder(g->r.d.mgmt.fd) != 0)
 		return 0;
 	if ((rc = list_dead(g)) < 0)
 		return rc;

@@ -33,8 +33,7 @@ static int lock_now(int fd)
 	return fcntl(fd, F_SETLK, &lock);
 }
 
-/* Who holds it: a pid, 0 nobody, -1 somebody whom this process cannot see. */
-static pid_t holder(int fd)
+pid_t lock_holder(int fd)
 {
 	struct flock held = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
 
@@ -50,7 +49,7 @@ int routed_pid(const char *domain, pid_t *pid)
 	*pid = 0;
 	if (fd < 0)
 		return errno == ENOENT ? 0 : fd;
-	*pid = holder(fd);
+	*pid = lock_holder(fd);
 	close(fd);
 	return 0;
 }
@@ -94,7 +93,7 @@ int lock_take(struct routed *r)
 		if (clock_ns() >= deadline)
 			return error_set(ZCP_E_BUSY, "domain %s has a daemon "
 			    "already (pid %d); zcp-routed --stop -d %s ends it",
-			    r->settings.domain, (int)holder(r->lock),
+			    r->settings.domain, (int)lock_holder(r->lock),
 			    r->settings.domain);
 		usleep(10000);
 	}
@@ -111,13 +110,8 @@ int lock_segments(struct routed *r, bool wait)
 			    "%s are in use by a daemon with another runtime "
 			    "directory (pid %d): choose another domain (-d), "
 			    "or end that daemon", r->settings.domain,
-			    (int)holder(r->d.mgmt.fd));
+			    (int)lock_holder(r->d.mgmt.fd));
 		usleep(10000);
 	}
 	return 0;
-}
-
-bool segments_locked(const struct routed *r)
-{
-	return holder(r->d.mgmt.fd) != 0;
 }

@@ -14,6 +14,7 @@
 #include "futex.h"
 #include "stepped.h"
 #include "stepped_futex.h"
+#include "xorshift.h"
 
 enum { STACK = 512 * 1024, BUFFER = 64, WORDS = 128, RESTS_MOST = 20 };
 #define STEPS_MOST UINT64_C(3000000)
@@ -54,13 +55,10 @@ static struct fiber *locked_by;
 static uint64_t stalled_until;		/* of all steps: course.stall's */
 static unsigned rests;			/* turns in a row that only resters had */
 
-/* Marsaglia's xorshift: a run is its seed. */
+/* A run is its seed. */
 uint32_t fibers_random(void)
 {
-	state ^= state << 13;
-	state ^= state >> 17;
-	state ^= state << 5;
-	return state;
+	return xorshift(&state);
 }
 
 /*
@@ -548,11 +546,6 @@ void fibers_describe(void)
 bool fiber_killed(int fiber)
 {
 	return fibers[fiber].state == KILLED;
-}
-
-uint64_t fiber_steps(int fiber)
-{
-	return fibers[fiber].steps;
 }
 
 uint64_t fibers_steps(void)

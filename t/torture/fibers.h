@@ -38,8 +38,7 @@ enum fibers_end {
 enum fibers_end fibers_run(void);
 
 bool fiber_killed(int fiber);
-uint64_t fiber_steps(int fiber);	/* its accesses in the last run */
-uint64_t fibers_steps(void);		/* of all */
+uint64_t fibers_steps(void);		/* accesses of all in the last run */
 uint32_t fibers_random(void);
 void fibers_describe(void);		/* each one's state, on stderr */
 

@@ -24,6 +24,7 @@
 #include "inline.h"
 #include "log.h"
 #include "participant.h"
+#include "xorshift.h"
 #include "zcp.h"
 
 enum { BUSES = 4, SLOTS = 8, LARGE = 96, NEVER = -1 };
@@ -196,12 +197,10 @@ struct seen {
 	uint64_t next[BUSES], got, lost;
 };
 
-static void look_at(const struct role *role, struct seen *seen, zcp_sub *sub,
-    zcp_msg *msg)
+static void look_at(struct seen *seen, zcp_sub *sub, zcp_msg *msg)
 {
 	uint64_t source, seq = read_payload(msg, &source);
 
-	(void)role;
 	if (source >= BUSES || seq < seen->next[source])
 		fail("message %llu of %llu came after %llu",
 		    (unsigned long long)seq, (unsigned long long)source,
@@ -251,7 +250,7 @@ static void reader(void *arg)
 				continue;
 			}
 			need(rc);
-			look_at(role, &seen, sub, &msg);
+			look_at(&seen, sub, &msg);
 		}
 		/* Who was killed before it offered anything wakes nobody. */
 		if (more_to_come(sub))
@@ -282,7 +281,7 @@ static void passer_by(void *arg)
 		for (int i = 0; i < 8; i++) {
 			fiber_pause();
 			if ((rc = zcp_take(sub, &msg)) == 1)
-				look_at(role, &seen, sub, &msg);
+				look_at(&seen, sub, &msg);
 			else if (rc == -ZCP_E_LAPPED && !role->lossy)
 				fail("a reliable reader that joined lost %llu",
 				    (unsigned long long)msg.lost);
@@ -588,13 +587,10 @@ static void run_course(void)
 	remove_domain();
 }
 
-/* A draw below `most`; Marsaglia's xorshift. */
+/* A draw below `most`. */
 static uint32_t draw(uint32_t *x, uint32_t most)
 {
-	*x ^= *x << 13;
-	*x ^= *x >> 17;
-	*x ^= *x << 5;
-	return *x % most;
+	return xorshift(x) % most;
 }
 
 /* How often turns change, how stores are seen, who is stopped or killed. */

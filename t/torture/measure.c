@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "clock.h"
+#include "xorshift.h"
 
 bool torture_full(void)
 {
@@ -24,15 +25,11 @@ unsigned torture_seed(void)
 	return value;
 }
 
-/* Marsaglia's xorshift. */
 uint32_t torture_random(void)
 {
 	static uint32_t x;
 
 	if (x == 0)
 		x = torture_seed() | 1;
-	x ^= x << 13;
-	x ^= x >> 17;
-	x ^= x << 5;
-	return x;
+	return xorshift(&x);
 }

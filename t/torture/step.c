@@ -485,8 +485,24 @@ static void scene_trace(struct scene *s)
 	s->slowest = 0;
 }
 
-static void kill_at(struct scene *s, unsigned step, bool sweep)
+/* Every so many instructions of the operation, from a place by chance. */
+static void walk(int operation, bool stops, unsigned stride,
+    void (*visit)(struct scene *s, unsigned step), const char *what)
 {
+	struct scene s;
+
+	scene_open(&s, operation, stops);
+	scene_trace(&s);
+	for (unsigned step = torture_random() % stride; step < s.known;
+	    step += stride)
+		visit(&s, step);
+	scene_close(&s, what);
+}
+
+static void kill_at(struct scene *s, unsigned step)
+{
+	bool sweep = torture_random() % 8 == 0;
+
 	scene_begin(s);
 	s->points += step_to(s, step);
 	if (sweep)
@@ -502,15 +518,7 @@ static void kill_at(struct scene *s, unsigned step, bool sweep)
 
 START_TEST(killed_at_every_instruction)
 {
-	unsigned stride = torture_full() ? 1 : 37;
-	struct scene s;
-
-	scene_open(&s, _i, false);
-	scene_trace(&s);
-	for (unsigned step = torture_random() % stride; step < s.known;
-	    step += stride)
-		kill_at(&s, step, torture_random() % 8 == 0);
-	scene_close(&s, "killed");
+	walk(_i, false, torture_full() ? 1 : 37, kill_at, "killed");
 }
 END_TEST
 
@@ -553,15 +561,7 @@ static void stop_at(struct scene *s, unsigned step)
 
 START_TEST(stopped_at_every_instruction_and_resumed)
 {
-	unsigned stride = torture_full() ? 31 : 211;
-	struct scene s;
-
-	scene_open(&s, _i, true);
-	scene_trace(&s);
-	for (unsigned step = torture_random() % stride; step < s.known;
-	    step += stride)
-		stop_at(&s, step);
-	scene_close(&s, "stopped");
+	walk(_i, true, torture_full() ? 31 : 211, stop_at, "stopped");
 }
 END_TEST
 
