@@ -1,6 +1,9 @@
 /*
  * bench-kills.c - kill -9 at full speed: how long until the others go on, and
- * until nothing is left of the dead.
+ * until nothing is left of the dead.  Beside each, by turns, what the machine
+ * takes when there is nothing to mend: until the two are 5000 messages on
+ * though nobody died, and until the kernel has ended a process that only
+ * slept.
  *
  *   bench-kills [KILLS]	of each kind; default 200
  */
@@ -117,6 +120,19 @@ static bool all_free(void *arg)
 	return true;
 }
 
+/* ---- the machine's share ---- */
+
+static void sleep_only(void *arg)
+{
+	(void)arg;
+	pause();
+}
+
+static bool has_ended(void *arg)
+{
+	return waitpid(*(pid_t *)arg, NULL, WNOHANG) != 0;
+}
+
 /* ---- figures ---- */
 
 static int by_value(const void *a, const void *b)
@@ -129,13 +145,31 @@ static int by_value(const void *a, const void *b)
 static void report(const char *what, double *ms)
 {
 	qsort(ms, (size_t)kills, sizeof(*ms), by_value);
-	printf("%-58s p50 %6.2f ms   max %6.2f ms\n", what, ms[kills / 2],
-	    ms[kills - 1]);
+	printf("%-58s p50 %6.2f ms   p90 %6.2f ms   max %6.2f ms\n", what,
+	    ms[kills / 2], ms[kills * 9 / 10], ms[kills - 1]);
 }
 
 static double since(uint64_t began)
 {
 	return (double)(clock_ns() - began) / 1e6;
+}
+
+static double limit_of_going_on(void)
+{
+	uint64_t began = clock_ns();
+
+	until_they_go_on(true);
+	return since(began);
+}
+
+static double limit_of_ending(void)
+{
+	pid_t pid = in_process(sleep_only, NULL);
+	uint64_t began = clock_ns();
+
+	kill(pid, SIGKILL);
+	until(has_ended, &pid, "the kernel ends a process");
+	return since(began);
 }
 
 static void begin(void)
@@ -163,6 +197,7 @@ static void end(pid_t one, pid_t other)
 START_TEST(a_publisher)
 {
 	double *ms = calloc((size_t)kills, sizeof(*ms));
+	double *limit = calloc((size_t)kills, sizeof(*limit));
 	uint64_t one = 1;
 	pid_t reader;
 
@@ -174,6 +209,7 @@ START_TEST(a_publisher)
 		uint64_t began;
 
 		until_they_go_on(true);
+		limit[i] = limit_of_ending();
 		began = clock_ns();
 		kill(victim, SIGKILL);
 		until(has_participants, &one, "the publisher is forgotten");
@@ -182,7 +218,9 @@ START_TEST(a_publisher)
 		waitpid(victim, NULL, 0);
 	}
 	report("a publisher, until it is forgotten and all memory back", ms);
+	report("  (limit: until a process that slept is ended)", limit);
 	end(reader, 0);
+	free(limit);
 	free(ms);
 }
 END_TEST
@@ -191,6 +229,7 @@ static void kill_readers(bool lossy)
 {
 	double *ms = calloc((size_t)kills, sizeof(*ms));
 	double *on = calloc((size_t)kills, sizeof(*on));
+	double *limit = calloc((size_t)kills, sizeof(*limit));
 	uint64_t two = 2;
 	pid_t publisher, reader;
 
@@ -204,6 +243,7 @@ static void kill_readers(bool lossy)
 
 		until(has_participants, &three, "the victim is there");
 		until_they_go_on(true);
+		limit[i] = limit_of_going_on();
 		began = clock_ns();
 		kill(victim, SIGKILL);
 		until(has_participants, &two, "the reader is forgotten");
@@ -215,7 +255,9 @@ static void kill_readers(bool lossy)
 	report(lossy ? "a lossy reader, until it is forgotten" :
 	    "a reliable reader, until it is forgotten", ms);
 	report("  and until the others are 5000 messages on", on);
+	report("  (limit: the same when nobody was killed)", limit);
 	end(publisher, reader);
+	free(limit);
 	free(on);
 	free(ms);
 }
@@ -236,6 +278,7 @@ START_TEST(the_daemon)
 {
 	double *on = calloc((size_t)kills, sizeof(*on));
 	double *back = calloc((size_t)kills, sizeof(*back));
+	double *limit = calloc((size_t)kills, sizeof(*limit));
 	struct settings s = bus_settings();
 	pid_t publisher, reader;
 	uint64_t two = 2;
@@ -248,6 +291,7 @@ START_TEST(the_daemon)
 		uint64_t began;
 
 		until_they_go_on(true);
+		limit[i] = limit_of_going_on();
 		began = clock_ns();
 		bus_kill();
 		until_they_go_on(true);
@@ -258,10 +302,12 @@ START_TEST(the_daemon)
 		back[i] = since(began);
 	}
 	report("the daemon, until 5000 messages on", on);
+	report("  (limit: the same when nobody was killed)", limit);
 	report("its successor, from its start until all is adopted", back);
 	end(publisher, reader);
 	free(on);
 	free(back);
+	free(limit);
 }
 END_TEST
 
