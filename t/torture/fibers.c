@@ -40,6 +40,8 @@ struct fiber {
 	unsigned words;
 	bool overslept, rester;
 	uint64_t steps;
+	uint64_t stalled_until;		/* of all steps */
+	uint32_t pauses;
 };
 
 uint64_t stepped_kill_at, stepped_count;
@@ -52,7 +54,7 @@ static struct course course;
 static uint32_t state;
 static uint64_t steps, oversleeps;
 static struct fiber *locked_by;
-static uint64_t stalled_until;		/* of all steps: course.stall's */
+static bool stalled;			/* course.stall has been */
 static unsigned rests;			/* turns in a row that only resters had */
 
 /* A run is its seed. */
@@ -151,20 +153,24 @@ static void give_turn_away(void)
 	current = f;
 }
 
-static void end_by_kill(struct fiber *f)
+void fiber_die(void)
 {
-	f->state = KILLED;
+	current->state = KILLED;
 	give_turn_away();
 	abort();
 }
 
 static bool turn_is_over(void)
 {
-	if (current - fibers == course.stall && stalled_until == 0 &&
+	if (current - fibers == course.stall && !stalled &&
 	    current->steps >= course.stall_at && locked_by != current) {
-		stalled_until = steps + course.stall_for;
+		stalled = true;
+		current->stalled_until = course.then >= 0 ? UINT64_MAX :
+		    steps + course.stall_for;
 		return true;
 	}
+	if (current->stalled_until > steps)
+		return true;
 	if (course.preempt >= 0)
 		return steps == course.preempt_at;
 	return fibers_random() % course.calm == 0;
@@ -188,13 +194,23 @@ static void step(void)
 	/* In the daemon's place it is the daemon that runs, and goes on. */
 	if (f - fibers == course.kill && f->steps >= course.kill_at &&
 	    locked_by != f)
-		end_by_kill(f);
+		fiber_die();
 	if (turn_is_over() || steps > STEPS_MOST)
 		give_turn_away();
 }
 
+/* The one that waited for this pause goes on, and who made it stops. */
+static void hand_over(struct fiber *f)
+{
+	fibers[course.stall].stalled_until = 0;
+	f->stalled_until = steps + course.stall_for;
+}
+
 void fiber_pause(void)
 {
+	if (current != NULL && current - fibers == course.then && stalled &&
+	    ++current->pauses == course.then_pause)
+		hand_over(current);
 	step();
 }
 
@@ -424,7 +440,8 @@ void fibers_begin(const struct course *c)
 	for (int i = 0; i < 16; i++)
 		fibers_random();
 	count = 0;
-	steps = oversleeps = stalled_until = 0;
+	steps = oversleeps = 0;
+	stalled = false;
 	rests = 0;
 	locked_by = NULL;
 }
@@ -451,14 +468,14 @@ static struct fiber *pick(int wanted)
 
 	for (int i = 0; i < count; i++)
 		if (fibers[i].state == (unsigned)wanted &&
-		    (i != course.stall || steps >= stalled_until))
+		    fibers[i].stalled_until <= steps)
 			found[n++] = i;
-	/* It need not wait for nobody. */
-	if (n == 0 && course.stall >= 0 && stalled_until > steps &&
-	    fibers[course.stall].state == (unsigned)wanted) {
-		stalled_until = steps;
-		found[n++] = course.stall;
-	}
+	/* They need not wait for nobody. */
+	for (int i = 0; n == 0 && i < count; i++)
+		if (fibers[i].state == (unsigned)wanted) {
+			fibers[i].stalled_until = 0;
+			found[n++] = i;
+		}
 	return n == 0 ? NULL : &fibers[found[fibers_random() % (unsigned)n]];
 }
 
@@ -551,4 +568,9 @@ bool fiber_killed(int fiber)
 uint64_t fibers_steps(void)
 {
 	return steps;
+}
+
+uint64_t fiber_steps(int fiber)
+{
+	return fiber < count ? fibers[fiber].steps : 0;
 }

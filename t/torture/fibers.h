@@ -20,6 +20,10 @@ struct course {
 	int stall;		/* the fiber that is stopped for a while, or -1 */
 	uint64_t stall_at;	/* after so many steps of its own */
 	uint64_t stall_for;	/* steps of the others */
+	int then;		/* >= 0: not for so many steps, but until this one
+				   makes its pause `then_pause`; and now it is this
+				   one that stops for stall_for steps */
+	uint32_t then_pause;
 	int preempt;		/* >= 0: turns change only where a fiber sleeps or
 				   ends, and once after `preempt_at` steps of all,
 				   to this fiber */
@@ -38,7 +42,9 @@ enum fibers_end {
 enum fibers_end fibers_run(void);
 
 bool fiber_killed(int fiber);
+void fiber_die(void);			/* the one that runs, as if killed */
 uint64_t fibers_steps(void);		/* accesses of all in the last run */
+uint64_t fiber_steps(int fiber);	/* of one; 0 when there is none such */
 uint32_t fibers_random(void);
 void fibers_describe(void);		/* each one's state, on stderr */
 

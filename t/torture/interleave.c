@@ -10,6 +10,9 @@
  *   interleave [RUNS [SEED [SCENE]]]	random courses of each scene
  *   interleave systematic [SCENE]	each with one change of turns, at every
  *					step, to every role
+ *   interleave directed [SCENE]	each with one role stopped at every step
+ *					of its own until another writes or reads
+ *					a message, and then that one stopped
  */
 #include <sched.h>
 #include <stdio.h>
@@ -58,9 +61,12 @@ static void fail(const char *format, ...)
 	vfprintf(stderr, format, ap);
 	va_end(ap);
 	fprintf(stderr, "\ncourse: seed %u calm %u lazy %u weak %d kill %d "
-	    "at %llu preempt %d at %llu\n", course.seed, course.calm,
-	    course.lazy, course.weak, course.kill, (unsigned long long)course.kill_at, course.preempt,
-	    (unsigned long long)course.preempt_at);
+	    "at %llu preempt %d at %llu stall %d at %llu then %d at %u\n",
+	    course.seed, course.calm, course.lazy, course.weak, course.kill,
+	    (unsigned long long)course.kill_at, course.preempt,
+	    (unsigned long long)course.preempt_at, course.stall,
+	    (unsigned long long)course.stall_at, course.then,
+	    course.then_pause);
 	fibers_describe();
 	fflush(NULL);
 	_exit(1);
@@ -112,18 +118,23 @@ static uint64_t read_payload(const zcp_msg *msg, uint64_t *source)
 
 /* ---- roles ---------------------------------------------------------------------------- */
 
-
-
 struct role {
 	int bus;
+	const char *topic;		/* NULL: "t" */
 	uint32_t history, depth;
 	uint32_t count;			/* messages that it publishes */
 	int readers;			/* for which it waits before */
 	bool lossy, inline_only;
 	bool again;			/* one offer after another */
+	bool dies;			/* before it ends its offer */
 	bool publishes, over;		/* a publisher; all is offered */
 };
 static struct role roles[BUSES];
+
+static const char *topic_of(const struct role *role)
+{
+	return role->topic == NULL ? "t" : role->topic;
+}
 
 static void publish_chunk(zcp_pub *pub, uint64_t source, uint64_t seq)
 {
@@ -179,17 +190,19 @@ static void publisher(void *arg)
 	uint64_t half = role->count / 2;
 	zcp_pub *pub;
 
-	need(zcp_offer(bus[role->bus], "t", &o, &pub));
+	need(zcp_offer(bus[role->bus], topic_of(role), &o, &pub));
 	if (role->readers > 0 && course.kill < 0)
 		need(zcp_pub_wait_readers(pub, role->readers, NEVER));
 	if (role->again) {
 		publish_some(pub, role, 0, half);
 		zcp_stop_offer(&pub);
-		need(zcp_offer(bus[role->bus], "t", &o, &pub));
+		need(zcp_offer(bus[role->bus], topic_of(role), &o, &pub));
 		publish_some(pub, role, half, role->count);
 	} else
 		publish_some(pub, role, 0, role->count);
 	role->over = true;
+	if (role->dies)
+		fiber_die();
 	zcp_stop_offer(&pub);
 }
 
@@ -210,22 +223,28 @@ static void look_at(struct seen *seen, zcp_sub *sub, zcp_msg *msg)
 	zcp_release(sub, msg);
 }
 
-/* Will nobody offer anything any more? */
-static bool publishing_is_over(void)
+/* Will nobody offer anything on this one's topic any more? */
+static bool publishing_is_over(const struct role *role)
 {
 	for (int i = 0; i < BUSES; i++)
 		if (roles[i].publishes && !roles[i].over &&
+		    strcmp(topic_of(&roles[i]), topic_of(role)) == 0 &&
 		    !fiber_killed(fiber_of[i]))
 			return false;
 	return true;
 }
 
-static bool more_to_come(zcp_sub *sub)
+/* What was over before is asked for first, or the last ones were missed; and
+ * what is over since wakes nobody any more. */
+static bool more_to_come(zcp_sub *sub, const struct role *role)
 {
-	bool over = publishing_is_over();
 	zcp_sub_info info;
+	bool over;
 
-	need(zcp_sub_status(sub, &info));
+	do {
+		over = publishing_is_over(role);
+		need(zcp_sub_status(sub, &info));
+	} while (over != publishing_is_over(role));
 	return info.publishers > 0 || !over;
 }
 
@@ -239,8 +258,8 @@ static void reader(void *arg)
 	zcp_msg msg;
 	int rc;
 
-	need(zcp_subscribe(bus[role->bus], "t", &o, &sub));
-	while (more_to_come(sub)) {
+	need(zcp_subscribe(bus[role->bus], topic_of(role), &o, &sub));
+	while (more_to_come(sub, role)) {
 		while ((rc = zcp_take(sub, &msg)) != 0) {
 			if (rc == -ZCP_E_LAPPED) {
 				if (!role->lossy && !scene->may_lose)
@@ -253,7 +272,7 @@ static void reader(void *arg)
 			look_at(&seen, sub, &msg);
 		}
 		/* Who was killed before it offered anything wakes nobody. */
-		if (more_to_come(sub))
+		if (more_to_come(sub, role))
 			need(zcp_wait(sub, course.kill < 0 ? NEVER :
 			    (int64_t)NS_PER_MS));
 	}
@@ -277,7 +296,7 @@ static void passer_by(void *arg)
 		zcp_msg msg;
 		int rc;
 
-		need(zcp_subscribe(bus[role->bus], "t", &o, &sub));
+		need(zcp_subscribe(bus[role->bus], topic_of(role), &o, &sub));
 		for (int i = 0; i < 8; i++) {
 			fiber_pause();
 			if ((rc = zcp_take(sub, &msg)) == 1)
@@ -459,6 +478,18 @@ static void add_again(void)
 	    .lossy = true, .depth = 2 });
 }
 
+/* Nobody reads the rival's, so that it fences for nobody: what it writes over
+ * is what the sweep of the dead one's ring gave it. */
+static void add_dying(void)
+{
+	add("publisher", publisher, (struct role){ .bus = 0, .count = 6,
+	    .dies = true });
+	add("rival", publisher, (struct role){ .bus = 1, .count = 40,
+	    .topic = "u" });
+	add("lossy", reader, (struct role){ .bus = 2,
+	    .lossy = true, .depth = 2 });
+}
+
 static const struct scene scenes[] = {
 	{ "take, reclaim, sweep", add_all_kinds, .pool = 16 },
 	{ "demotion", add_demoted, .may_lose = true, .pool = 16 },
@@ -470,6 +501,7 @@ static const struct scene scenes[] = {
 	{ "little memory", add_contending, .pool = 5 },
 	{ "tap", add_tapped, .pool = 6 },
 	{ "a ring's place reused", add_again, .pool = 16 },
+	{ "a publisher dies", add_dying, .pool = 8 },
 };
 enum { SCENES = sizeof(scenes) / sizeof(scenes[0]) };
 
@@ -509,6 +541,8 @@ static void check_end(void)
 		if (fiber_of[i] >= 0 && fiber_killed(fiber_of[i])) {
 			if (!buried[i])
 				inline_died(bus[i]->slot);
+			/* What the dead one had open keeps nothing any more. */
+			bus[i]->users = 1;
 			close_bus(i);
 		}
 	if (!inline_drain())
@@ -603,7 +637,7 @@ static void random_course(uint32_t seed, uint32_t fibers)
 	for (int i = 0; i < 8; i++)
 		draw(&x, 1);
 	course = (struct course){ .seed = seed, .kill = -1, .stall = -1,
-	    .preempt = -1 };
+	    .then = -1, .preempt = -1 };
 	course.calm = calms[draw(&x, 7)];
 	course.lazy = lazies[draw(&x, 4)];
 	course.weak = draw(&x, 2);
@@ -643,8 +677,9 @@ static void run_systematic(const struct scene *s)
 
 	scene = s;
 	total_steps = 0;
-	course = (struct course){ .seed = 1, .kill = -1, .stall = -1, .calm = UINT32_MAX, .lazy = 8,
-	    .preempt = 0, .preempt_at = UINT64_MAX };
+	course = (struct course){ .seed = 1, .kill = -1, .stall = -1,
+	    .then = -1, .calm = UINT32_MAX, .lazy = 8, .preempt = 0,
+	    .preempt_at = UINT64_MAX };
 	run_course();
 	most = fibers_steps();
 	for (int role = 0; role < 4; role++)
@@ -657,6 +692,41 @@ static void run_systematic(const struct scene *s)
 	printf("%-22s %llu orders with one change of turns, %llu steps\n",
 	    s->name, (unsigned long long)runs,
 	    (unsigned long long)total_steps);
+}
+
+/* `one` stops at each of its steps until `other` makes its pause. */
+static uint64_t run_pair(int one, int other, uint32_t pause, uint64_t most)
+{
+	for (uint64_t at = 1; at <= most; at++) {
+		course = (struct course){ .seed = (uint32_t)at, .kill = -1,
+		    .preempt = -1, .calm = 16, .lazy = 1024,
+		    .weak = at % 2, .stall = one, .stall_at = at,
+		    .stall_for = 3000, .then = other, .then_pause = pause };
+		run_course();
+	}
+	return most;
+}
+
+static void run_directed(const struct scene *s)
+{
+	enum { PAUSES = 4 };
+	uint64_t most[FIBERS], runs = 0;
+
+	scene = s;
+	total_steps = 0;
+	course = (struct course){ .seed = 1, .kill = -1, .stall = -1,
+	    .then = -1, .preempt = -1, .calm = 16, .lazy = 1024 };
+	run_course();
+	for (int i = 0; i < FIBERS; i++)
+		most[i] = fiber_steps(i);
+	for (int one = 0; one < FIBERS; one++)
+		for (int other = 0; other < BUSES; other++)
+			for (uint32_t n = 1; n <= PAUSES; n++)
+				if (other != one && most[other] > 0)
+					runs += run_pair(one, other, n,
+					    most[one]);
+	printf("%-22s %llu orders with two stops, %llu steps\n", s->name,
+	    (unsigned long long)runs, (unsigned long long)total_steps);
 }
 
 /* Nobody spins for who could not run meanwhile. */
@@ -672,8 +742,9 @@ static void use_one_processor(void)
 int main(int argc, char **argv)
 {
 	bool systematic = argc > 1 && strcmp(argv[1], "systematic") == 0;
-	const char *wanted = systematic ? (argc > 2 ? argv[2] : NULL) :
-	    argc > 3 ? argv[3] : NULL;
+	bool directed = argc > 1 && strcmp(argv[1], "directed") == 0;
+	int scene_at = systematic || directed ? 2 : 3;
+	const char *wanted = argc > scene_at ? argv[scene_at] : NULL;
 	uint64_t runs = argc > 1 ? strtoull(argv[1], NULL, 0) : 200;
 	uint32_t seed = argc > 2 ? (uint32_t)strtoul(argv[2], NULL, 0) :
 	    (uint32_t)getpid() ^ (uint32_t)clock_ns();
@@ -686,6 +757,8 @@ int main(int argc, char **argv)
 			continue;
 		if (systematic)
 			run_systematic(&scenes[i]);
+		else if (directed)
+			run_directed(&scenes[i]);
 		else
 			run_random(&scenes[i], runs, seed);
 	}
