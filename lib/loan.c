@@ -7,25 +7,7 @@
 #include "publisher.h"
 #include "sweep.h"
 
-/*
- * A reclaim serves this many loans before the next one is due: about what the
- * stock can take in, so that its cost (readers, holds, perhaps a fence) is
- * shared by many.
- */
-enum { RECLAIM_LEAST = 8, RECLAIM_MOST = 512 };
-
-static bool reclaim_due(const struct zcp_pub *pub, uint32_t pool)
-{
-	uint32_t every = pub->stock[pool].most;
-
-	if (every < RECLAIM_LEAST)
-		every = RECLAIM_LEAST;
-	if (every > RECLAIM_MOST)
-		every = RECLAIM_MOST;
-	return pub->since_reclaim >= every;
-}
-
-static uint32_t stock_pop(struct zcp_pub *pub, uint32_t pool)
+static inline uint32_t stock_pop(struct zcp_pub *pub, uint32_t pool)
 {
 	struct stock *stock = &pub->stock[pool];
 
@@ -63,16 +45,14 @@ static uint32_t class_of(const struct zcp_pub *pub, size_t size)
 	return p;
 }
 
-/* Everything that gives memory without waiting, cheapest first; the history
- * only when waiting has not helped. */
+/* Everything but the stock that gives memory without waiting, cheapest first;
+ * the history only when waiting has not helped. */
 static int loan_now(struct zcp_pub *pub, uint32_t class, bool desperate,
     uint32_t *id)
 {
 	struct sweep_report report;
 	int rc;
 
-	if ((*id = stock_pop(pub, class)) != NO_CHUNK)
-		return 0;
 	if (reclaim_due(pub, class) && (rc = reclaim(pub, AS_WISHED)) < 0)
 		return rc;
 	if ((*id = from_pool(pub, class)) != NO_CHUNK)
@@ -176,22 +156,21 @@ static int wait_for_memory(struct zcp_pub *pub, size_t size,
 	return rc == -ZCP_E_TIMEOUT ? 0 : rc;
 }
 
-int zcp_loan(zcp_pub *pub, size_t size, zcp_chunk *chunk, int64_t timeout)
+/* What is not in stock: looked for, and waited for. */
+static __attribute__((noinline)) int find_chunk(struct zcp_pub *pub,
+    uint32_t class, size_t size, int64_t timeout, uint32_t *id)
 {
-	const struct pools *pools = &pub->bus->d.pools;
-	uint32_t class = class_of(pub, size), id;
 	bool desperate = timeout == 0;
 	uint64_t deadline = 0;
 	int rc;
 
-	if ((rc = pub_check(pub)) < 0)
-		return rc;
-	if (class == pools->count)
-		return too_big(pub, size);
 	for (;;) {
-		rc = loan_now(pub, class, desperate, &id);
-		if (rc < 0 || id != NO_CHUNK)
-			break;
+		rc = loan_now(pub, class, desperate, id);
+		if (rc < 0)
+			return error_in(rc, "cannot loan %zu bytes on %s",
+			    size, pub->topic);
+		if (*id != NO_CHUNK)
+			return 0;
 		if (timeout == 0)
 			return no_memory(pub, size, -ZCP_E_NOMEM);
 		/* Listen first, then try once more, then sleep. */
@@ -205,9 +184,22 @@ int zcp_loan(zcp_pub *pub, size_t size, zcp_chunk *chunk, int64_t timeout)
 		desperate = true;
 		listen(pub, class);
 	}
-	if (rc < 0)
-		return error_in(rc, "cannot loan %zu bytes on %s", size,
-		    pub->topic);
+}
+
+int zcp_loan(zcp_pub *pub, size_t size, zcp_chunk *chunk, int64_t timeout)
+{
+	const struct pools *pools = &pub->bus->d.pools;
+	uint32_t class = class_of(pub, size), id;
+	int rc;
+
+	if ((rc = pub_check(pub)) < 0)
+		return rc;
+	if (__builtin_expect(class == pools->count, 0))
+		return too_big(pub, size);
+	id = stock_pop(pub, class);
+	if (__builtin_expect(id == NO_CHUNK, 0) &&
+	    (rc = find_chunk(pub, class, size, timeout, &id)) < 0)
+		return rc;
 	loan_fence();
 	*chunk = (zcp_chunk){ .data = pool_chunk(pools, id),
 	    .size = pools->pool[chunk_pool(id)].chunk_size, .id = id };

@@ -52,20 +52,26 @@ bool pool_free(struct pools *pools, uint32_t id, uint64_t word);
  * pool_count().  For decisions that may be wrong. */
 uint32_t pool_free_estimate(const struct pool *pool);
 
-/* Does the id name a committed chunk? */
+/* The pool in which the id names a committed chunk, or NULL. */
+static inline const struct pool *pool_of(const struct pools *pools,
+    uint32_t id)
+{
+	const struct pool *pool = &pools->pool[chunk_pool(id) % MAX_POOLS];
+
+	return __builtin_expect(chunk_pool(id) < pools->count &&
+	    chunk_index(id) < pool_count(pool), 1) ? pool : NULL;
+}
+
 static inline bool pool_has(const struct pools *pools, uint32_t id)
 {
-	uint32_t p = chunk_pool(id);
-
-	return p < pools->count && chunk_index(id) < pool_count(&pools->pool[p]);
+	return pool_of(pools, id) != NULL;
 }
 
 /* Do `length` bytes at `offset` lie within a chunk of that pool? */
 static inline bool pool_fits(const struct pool *pool, uint32_t offset,
     uint32_t length)
 {
-	return offset <= pool->chunk_size &&
-	    length <= pool->chunk_size - offset;
+	return (uint64_t)offset + length <= pool->chunk_size;
 }
 
 static inline shared_u64 *pool_word(const struct pools *pools, uint32_t id)
@@ -80,12 +86,14 @@ static inline char *pool_chunk(const struct pools *pools, uint32_t id)
 	return p->data_write + (uint64_t)chunk_index(id) * p->chunk_size;
 }
 
-/* To read: the byte at `offset` of a chunk that pool_has(). */
-static inline const char *pool_read(const struct pools *pools, uint32_t id,
-    uint32_t offset)
+/* To read: `length` bytes at `offset` of a chunk; NULL where there are none. */
+static inline const char *pool_see(const struct pools *pools, uint32_t id,
+    uint32_t offset, uint32_t length)
 {
-	const struct pool *p = &pools->pool[chunk_pool(id)];
+	const struct pool *p = pool_of(pools, id);
 
+	if (__builtin_expect(p == NULL || !pool_fits(p, offset, length), 0))
+		return NULL;
 	return p->data + (uint64_t)chunk_index(id) * p->chunk_size + offset;
 }
 

@@ -84,6 +84,7 @@ static int pub_register(struct zcp_pub *pub, int64_t retain)
 	pub->port = (uint32_t)rc;
 	pub->serial = pub->place->serial;
 	pub->loaned = word_make(CHUNK_LOANED, pub->serial, 0);
+	pub->published = word_make(CHUNK_PUBLISHED, pub->serial, 0);
 	pub->generation = &d->ports[pub->port].generation;
 	pub->readers.generation = UINT64_MAX;
 	if (d->ports[rc].topic >= d->m->max_topics)
@@ -214,8 +215,11 @@ void zcp_stop_offer(zcp_pub **handle)
 
 /* ---- publishing ------------------------------------------------------------------ */
 
+/* Kept out of what every message passes, so that it needs few registers. */
+#define FEW static __attribute__((noinline))
+
 /* *batch: the one reading of a call whose messages share it. */
-static uint64_t stamp_time(const struct zcp_pub *pub, uint64_t *batch)
+FEW uint64_t stamp_time(const struct zcp_pub *pub, uint64_t *batch)
 {
 	if (pub->stamp != ZCP_STAMP_BATCH)
 		return clock_ns();
@@ -247,7 +251,7 @@ static inline void announce(struct zcp_pub *pub, uint64_t count)
 	bell_ring(pub->domain_bell);
 }
 
-static int busy(const struct zcp_pub *pub)
+FEW int busy(const struct zcp_pub *pub)
 {
 	return error_set(ZCP_E_BUSY, "publish the rest of the chunk on %s, or "
 	    "discard it, first", pub->topic);
@@ -268,7 +272,7 @@ static inline int before_publish(struct zcp_pub *pub, uint32_t partial)
 	return 0;
 }
 
-static int wait_for_room(struct zcp_pub *pub, int64_t timeout)
+FEW int wait_for_room(struct zcp_pub *pub, int64_t timeout)
 {
 	int rc = pub_room(pub, timeout);
 
@@ -281,19 +285,22 @@ static inline int make_room(struct zcp_pub *pub, int64_t timeout)
 	    wait_for_room(pub, timeout);
 }
 
-static inline bool on_loan(const struct zcp_pub *pub, const zcp_chunk *chunk)
+/* The pool of a chunk that is on loan from this publisher, or NULL. */
+static inline const struct pool *loaned_from(const struct zcp_pub *pub,
+    const zcp_chunk *chunk)
 {
-	const struct pools *pools = &pub->bus->d.pools;
+	uint32_t id = chunk->id;
+	const struct pool *pool = chunk->data == NULL ? NULL :
+	    pool_of(&pub->bus->d.pools, id);
 
-	return chunk->data != NULL && pool_has(pools, chunk->id) &&
-	    (word_load(pool_word(pools, chunk->id)) == pub->loaned ||
-	    chunk->id == pub->partial);
+	return pool != NULL && __builtin_expect(word_load(
+	    &pool->word[chunk_index(id)]) == pub->loaned ||
+	    id == pub->partial, 1) ? pool : NULL;
 }
 
-static inline bool parts_fit(const struct zcp_pub *pub, const zcp_chunk *chunk,
-    const zcp_part *parts, size_t count)
+static inline bool parts_fit(const struct pool *pool, const zcp_part *parts,
+    size_t count)
 {
-	const struct pool *pool = &pub->bus->d.pools.pool[chunk_pool(chunk->id)];
 	bool fit = true;
 
 	for (size_t i = 0; i < count && fit; i++)
@@ -302,12 +309,12 @@ static inline bool parts_fit(const struct zcp_pub *pub, const zcp_chunk *chunk,
 }
 
 /* What is wrong with a chunk that is about to be published. */
-static int refuse(const struct zcp_pub *pub, const zcp_chunk *chunk,
+FEW int refuse(const struct zcp_pub *pub, const zcp_chunk *chunk,
     const zcp_part *parts, size_t count)
 {
 	uint32_t size;
 
-	if (!on_loan(pub, chunk))
+	if (loaned_from(pub, chunk) == NULL)
 		return error_set(ZCP_E_ARG, "cannot publish on %s: the chunk "
 		    "is not on loan from this publisher", pub->topic);
 	if (chunk->kind > UINT16_MAX)
@@ -324,25 +331,16 @@ static int refuse(const struct zcp_pub *pub, const zcp_chunk *chunk,
 	    pub->topic);
 }
 
-static inline int check_chunk(const struct zcp_pub *pub,
-    const zcp_chunk *chunk, const zcp_part *parts, size_t count)
-{
-	if (__builtin_expect(on_loan(pub, chunk) &&
-	    chunk->kind <= UINT16_MAX && count > 0 && count <= INT32_MAX &&
-	    parts_fit(pub, chunk, parts, count), 1))
-		return 0;
-	return refuse(pub, chunk, parts, count);
-}
-
 /*
  * The chunk's word names the last seq before the first stamp is stored: a
  * sweep between two stamps must not find the chunk below its tail.
  */
-static void chunk_handed_over(struct zcp_pub *pub, uint32_t id, size_t count)
+static inline void chunk_handed_over(struct zcp_pub *pub,
+    const struct pool *pool, uint32_t id, size_t count)
 {
-	word_publish(pool_word(&pub->bus->d.pools, id),
-	    word_make(CHUNK_PUBLISHED, pub->serial, pub->head + count - 1));
-	if (pub->partial == NO_CHUNK) {
+	word_publish(&pool->word[chunk_index(id)], pub->published |
+	    word_number(pub->head + count - 1));
+	if (__builtin_expect(pub->partial == NO_CHUNK, 1)) {
 		pub->stock[chunk_pool(id)].out++;
 		pub->out++;
 		pub->since_reclaim++;
@@ -354,13 +352,17 @@ int zcp_publish_parts(zcp_pub *pub, zcp_chunk *chunk, const zcp_part *parts,
 {
 	struct message m = { .chunk = chunk->id, .kind = chunk->kind };
 	uint64_t batch = 0, deadline = 0;
+	const struct pool *pool;
 	size_t done = 0;
 	int rc;
 
 	if ((rc = before_publish(pub, pub->partial == chunk->id ?
-	    chunk->id : NO_CHUNK)) < 0 ||
-	    (rc = check_chunk(pub, chunk, parts, count)) < 0)
+	    chunk->id : NO_CHUNK)) < 0)
 		return rc;
+	if ((pool = loaned_from(pub, chunk)) == NULL ||
+	    chunk->kind > UINT16_MAX || count == 0 || count > INT32_MAX ||
+	    !parts_fit(pool, parts, count))
+		return refuse(pub, chunk, parts, count);
 	while (done < count) {
 		uint64_t n;
 
@@ -371,7 +373,7 @@ int zcp_publish_parts(zcp_pub *pub, zcp_chunk *chunk, const zcp_part *parts,
 		if (rc < 0)
 			break;
 		if (done == 0)
-			chunk_handed_over(pub, chunk->id, count);
+			chunk_handed_over(pub, pool, chunk->id, count);
 		n = pub_free_slots(pub);
 		n = n < count - done ? n : count - done;
 		if (done + n == count)
@@ -391,37 +393,66 @@ int zcp_publish_parts(zcp_pub *pub, zcp_chunk *chunk, const zcp_part *parts,
 	return (int)done;
 }
 
-int zcp_publish(zcp_pub *pub, zcp_chunk *chunk, size_t length,
-    int64_t timeout)
+/* Memory for the next loans is collected now that the message is out, rather
+ * than while one waits for it; what goes wrong the next loan will meet. */
+static inline void tidy(struct zcp_pub *pub, uint32_t id)
+{
+	uint32_t pool = chunk_pool(id);
+
+	if (__builtin_expect(pub->stock[pool].count == 0, 0) &&
+	    reclaim_due(pub, pool))
+		reclaim(pub, AS_WISHED);
+}
+
+FEW int refuse_whole(const struct zcp_pub *pub, const zcp_chunk *chunk,
+    size_t length)
 {
 	/* More than 32 bits can say fits no chunk either. */
 	zcp_part part = { 0, length < UINT32_MAX ? (uint32_t)length :
 	    UINT32_MAX };
+
+	return refuse(pub, chunk, &part, 1);
+}
+
+int zcp_publish(zcp_pub *pub, zcp_chunk *chunk, size_t length,
+    int64_t timeout)
+{
 	struct message m = { .chunk = chunk->id, .kind = chunk->kind,
-	    .length = part.length };
+	    .length = (uint32_t)length };
+	const struct pool *pool;
 	uint64_t batch = 0;
 	int rc;
 
-	if ((rc = before_publish(pub, NO_CHUNK)) < 0 ||
-	    (rc = check_chunk(pub, chunk, &part, 1)) < 0 ||
-	    (rc = make_room(pub, timeout)) < 0)
+	if ((rc = before_publish(pub, NO_CHUNK)) < 0)
 		return rc;
-	chunk_handed_over(pub, chunk->id, 1);
-	pub->last[pub->head & pub->mask] = chunk->id;
+	pool = loaned_from(pub, chunk);
+	if (__builtin_expect(pool == NULL || m.kind > UINT16_MAX ||
+	    length > pool->chunk_size, 0))
+		return refuse_whole(pub, chunk, length);
+	if ((rc = make_room(pub, timeout)) < 0)
+		return rc;
+	chunk_handed_over(pub, pool, m.chunk, 1);
+	pub->last[pub->head & pub->mask] = m.chunk;
 	put(pub, &m, NULL, &batch);
 	announce(pub, 1);
 	chunk->data = NULL;
+	tidy(pub, m.chunk);
 	return 1;
 }
 
 /*
- * Up to INLINE_SIZE bytes to words, without a call: two moves that may
- * overlap, as in any good memcpy of small sizes.
+ * Up to INLINE_SIZE bytes to as many, the rest zero, without a call: two moves
+ * that may overlap, as in any good memcpy of small sizes.
  */
 static inline void copy_small(uint64_t *body, const char *data, size_t size)
 {
 	char *to = (char *)body;
 
+	if (size == INLINE_SIZE) {
+		memcpy(to, data, INLINE_SIZE);
+		return;
+	}
+	memset(to, 0, INLINE_SIZE);
 	if (size >= 16) {
 		memcpy(to, data, 16);
 		memcpy(to + size - 16, data + size - 16, 16);
@@ -439,7 +470,7 @@ static inline int send_inline(struct zcp_pub *pub, const void *data,
 {
 	struct message m = { .chunk = CHUNK_INLINE, .kind = kind,
 	    .length = (uint32_t)size };
-	uint64_t body[INLINE_SIZE / 8] = { 0 }, batch = 0;
+	uint64_t body[INLINE_SIZE / 8], batch = 0;
 	int rc;
 
 	if ((rc = before_publish(pub, NO_CHUNK)) < 0 ||
@@ -451,8 +482,8 @@ static inline int send_inline(struct zcp_pub *pub, const void *data,
 	return 1;
 }
 
-int zcp_send(zcp_pub *pub, const void *data, size_t size, uint32_t kind,
-    int64_t timeout)
+FEW int send_in_chunk(struct zcp_pub *pub, const void *data, size_t size,
+    uint32_t kind, int64_t timeout)
 {
 	zcp_chunk chunk;
 	int rc;
@@ -460,8 +491,6 @@ int zcp_send(zcp_pub *pub, const void *data, size_t size, uint32_t kind,
 	if (kind > UINT16_MAX)
 		return error_set(ZCP_E_ARG, "cannot publish on %s: type %u is "
 		    "more than 65535", pub->topic, kind);
-	if (size <= INLINE_SIZE)
-		return send_inline(pub, data, size, kind, timeout);
 	if ((rc = zcp_loan(pub, size, &chunk, timeout)) < 0)
 		return rc;
 	memcpy(chunk.data, data, size);
@@ -469,6 +498,14 @@ int zcp_send(zcp_pub *pub, const void *data, size_t size, uint32_t kind,
 	if ((rc = zcp_publish(pub, &chunk, size, timeout)) < 0)
 		zcp_discard(pub, &chunk);
 	return rc;
+}
+
+int zcp_send(zcp_pub *pub, const void *data, size_t size, uint32_t kind,
+    int64_t timeout)
+{
+	return size <= INLINE_SIZE && kind <= UINT16_MAX ?
+	    send_inline(pub, data, size, kind, timeout) :
+	    send_in_chunk(pub, data, size, kind, timeout);
 }
 
 void zcp_discard(zcp_pub *pub, zcp_chunk *chunk)

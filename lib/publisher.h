@@ -39,6 +39,7 @@ struct zcp_pub {
 	uint64_t bytes;
 	uint64_t stamp_mask, stamp_at;
 	uint64_t loaned;		/* the word of a chunk on loan to us */
+	uint64_t published;		/* and of one published, but for the seq */
 	uint32_t mask, slots;
 	uint32_t partial;		/* chunk published in part, or NO_CHUNK */
 	bool symmetric;
@@ -98,6 +99,10 @@ enum how_far { AS_WISHED, PAST_DEPTHS, PAST_HISTORY };
  * holds.  0, or why nothing could be concluded.
  */
 int reclaim(struct zcp_pub *pub, enum how_far far);
+
+/* Has enough been published since the last one to make it worth while for a
+ * loan from `pool`? */
+bool reclaim_due(const struct zcp_pub *pub, uint32_t pool);
 
 /* How far reclaim() could go now, without doing it. */
 uint64_t reclaimable(struct zcp_pub *pub);

@@ -40,6 +40,24 @@ void readers_bury(struct zcp_pub *pub)
 	}
 }
 
+/*
+ * A reclaim serves this many loans before the next one is due: about what the
+ * stock can take in, so that its cost (readers, holds, perhaps a fence) is
+ * shared by many.
+ */
+enum { RECLAIM_LEAST = 8, RECLAIM_MOST = 512 };
+
+bool reclaim_due(const struct zcp_pub *pub, uint32_t pool)
+{
+	uint32_t every = pub->stock[pool].most;
+
+	if (every < RECLAIM_LEAST)
+		every = RECLAIM_LEAST;
+	if (every > RECLAIM_MOST)
+		every = RECLAIM_MOST;
+	return pub->since_reclaim >= every;
+}
+
 /* ---- chunks -------------------------------------------------------------------- */
 
 static struct pools *pools_of(struct zcp_pub *pub)

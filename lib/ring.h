@@ -24,11 +24,15 @@ static inline void ring_put(struct ring *ring, uint32_t mask, uint64_t seq,
 	slot_put(&slot->time, m->time);
 	slot_put(&slot->place, m->chunk | (uint64_t)m->offset << 32);
 	slot_put(&slot->what, m->length | (uint64_t)m->kind << 32);
-	if (m->chunk == CHUNK_INLINE)
-		for (unsigned i = 0; i < INLINE_SIZE / 8; i++)
-			slot_put(&slot->body[i], body[i]);
+	if (m->chunk == CHUNK_INLINE) {
+		slot_put(&slot->body[0], body[0]);
+		slot_put(&slot->body[1], body[1]);
+		slot_put(&slot->body[2], body[2]);
+		slot_put(&slot->body[3], body[3]);
+	}
 	slot_complete(slot, seq);
 }
+_Static_assert(INLINE_SIZE == 4 * sizeof(uint64_t), "four words of payload");
 
 static inline enum slot_found stamp_says(uint64_t stamp, uint64_t seq)
 {
@@ -40,13 +44,12 @@ static inline enum slot_found stamp_says(uint64_t stamp, uint64_t seq)
 }
 
 /*
- * Copies message `seq`, and INLINE_SIZE bytes to `body` when the chunk is
- * CHUNK_INLINE; only believed when it says SLOT_MESSAGE.
+ * Copies message `seq` from its slot, and INLINE_SIZE bytes to `body` when the
+ * chunk is CHUNK_INLINE; only believed when it says SLOT_MESSAGE.
  */
-static inline enum slot_found ring_get(const struct ring *ring, uint32_t mask,
-    uint64_t seq, struct message *m, uint64_t *body)
+static inline enum slot_found slot_copy(const struct slot *slot, uint64_t seq,
+    struct message *m, uint64_t *body)
 {
-	const struct slot *slot = &ring->slot[seq & mask];
 	enum slot_found found = stamp_says(slot_stamp(slot), seq);
 	uint64_t place, what;
 
@@ -59,10 +62,19 @@ static inline enum slot_found ring_get(const struct ring *ring, uint32_t mask,
 	m->offset = (uint32_t)(place >> 32);
 	m->length = (uint32_t)what;
 	m->kind = (uint32_t)(what >> 32);
-	if (m->chunk == CHUNK_INLINE)
-		for (unsigned i = 0; i < INLINE_SIZE / 8; i++)
-			body[i] = slot_get(&slot->body[i]);
+	if (m->chunk == CHUNK_INLINE) {
+		body[0] = slot_get(&slot->body[0]);
+		body[1] = slot_get(&slot->body[1]);
+		body[2] = slot_get(&slot->body[2]);
+		body[3] = slot_get(&slot->body[3]);
+	}
 	return slot_recheck(slot) == seq + 1 ? SLOT_MESSAGE : SLOT_OVERTAKEN;
+}
+
+static inline enum slot_found ring_get(const struct ring *ring, uint32_t mask,
+    uint64_t seq, struct message *m, uint64_t *body)
+{
+	return slot_copy(&ring->slot[seq & mask], seq, m, body);
 }
 
 /*

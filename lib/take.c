@@ -22,14 +22,21 @@ enum took {
 
 /* ---- one feed ---------------------------------------------------------------- */
 
-static uint32_t hold_new(struct feed *f, uint32_t chunk)
+/*
+ * What every message passes is inlined into zcp_take(), so that it lives in
+ * registers; what few do stays out of it.
+ */
+#define EVERY static inline __attribute__((always_inline))
+#define FEW static __attribute__((noinline))
+
+EVERY uint32_t hold_new(struct feed *f, uint32_t chunk)
 {
 	uint32_t w = 0, i;
 
-	if (f->budget->held >= f->budget->most)
+	if (__builtin_expect(f->budget->held >= f->budget->most, 0))
 		return UINT32_MAX;
 	/* One is free: all feeds together hold fewer than one feed may. */
-	while (f->free_hold[w] == 0)
+	while (__builtin_expect(f->free_hold[w] == 0, 0))
 		w++;
 	i = w * 64 + (uint32_t)__builtin_ctzll(f->free_hold[w]);
 	f->free_hold[w] &= f->free_hold[w] - 1;
@@ -42,7 +49,7 @@ static uint32_t hold_new(struct feed *f, uint32_t chunk)
 }
 
 /* Step 4: the cursor; and the owner, if it sleeps for just this. */
-static inline void advance(struct feed *f, uint64_t to)
+EVERY void advance(struct feed *f, uint64_t to)
 {
 	uint64_t want;
 
@@ -69,7 +76,7 @@ static enum took lose(struct feed *f, zcp_msg *msg, uint64_t tail)
  * has been given to another port.  The stamp tells how far the ring has come
  * since, were it more than 40 bits can say.
  */
-static enum took overtaken(struct feed *f, zcp_msg *msg)
+FEW enum took overtaken(struct feed *f, zcp_msg *msg)
 {
 	uint64_t stamp = slot_stamp(&f->ring->slot[f->at & f->mask]) &
 	    ~STAMP_BUSY, tail;
@@ -91,29 +98,29 @@ static enum took overtaken(struct feed *f, zcp_msg *msg)
 	return lose(f, msg, tail);
 }
 
-static enum took skip_damaged(struct feed *f)
+FEW enum took skip_damaged(struct feed *f)
 {
 	news_add(&f->cursor->lost, 1);
 	advance(f, f->at + 1);
 	return TOOK_DAMAGE;
 }
 
-static inline enum took deliver(struct feed *f, zcp_msg *msg,
+EVERY enum took deliver(struct feed *f, uint64_t at, zcp_msg *msg,
     const struct message *m, int32_t hold)
 {
 	msg->size = m->length;
 	msg->time = m->time;
 	msg->kind = m->kind;
-	msg->seq = f->at;
+	msg->seq = at;
 	msg->publisher = f->port;
 	msg->lost = 0;
 	msg->hold = hold;
 	msg->link = (int32_t)f->index;
-	advance(f, f->at + 1);
+	advance(f, at + 1);
 	return TOOK_MESSAGE;
 }
 
-static inline enum took take_inline(struct feed *f, zcp_msg *msg,
+EVERY enum took take_inline(struct feed *f, uint64_t at, zcp_msg *msg,
     const struct message *m)
 {
 	bool ours;
@@ -122,24 +129,24 @@ static inline enum took take_inline(struct feed *f, zcp_msg *msg,
 	if (__builtin_expect(m->length > INLINE_SIZE, 0))
 		return skip_damaged(f);
 	/* The copy is whole; but whose ring is it by now? */
-	feed_tail(f, f->at, &ours);
+	feed_tail(f, at, &ours);
 	if (__builtin_expect(!ours, 0))
 		return overtaken(f, msg);
 	msg->data = msg->small;
-	return deliver(f, msg, m, -1);
+	return deliver(f, at, msg, m, -1);
 }
 
-static inline enum took take_chunk(struct feed *f, zcp_msg *msg,
-    const struct message *m)
+EVERY enum took take_chunk(struct feed *f, const struct slot *slot,
+    uint64_t at, zcp_msg *msg, const struct message *m)
 {
-	const struct pools *pools = &f->d->pools;
+	const char *data = pool_see(&f->d->pools, m->chunk, m->offset,
+	    m->length);
 	uint32_t hold = f->last_hold;
 	uint64_t tail;
 	bool ours;
 
 	/* Believed only within its chunk. */
-	if (__builtin_expect(!pool_has(pools, m->chunk) || !pool_fits(
-	    &pools->pool[chunk_pool(m->chunk)], m->offset, m->length), 0))
+	if (__builtin_expect(data == NULL, 0))
 		return skip_damaged(f);
 	if (m->chunk != f->last_chunk &&
 	    (hold = hold_new(f, m->chunk)) == UINT32_MAX)
@@ -152,22 +159,24 @@ static inline enum took take_chunk(struct feed *f, zcp_msg *msg,
 	 * freed and published anew since another message of it was taken.
 	 */
 	fence_light(f->symmetric);
-	tail = feed_tail(f, f->at, &ours);
+	tail = feed_tail(f, at, &ours);
 	/* The stamp has 64 bits: a tail that went all the way round shows. */
-	if (__builtin_expect(!ours || tail > f->at || slot_recheck(
-	    &f->ring->slot[f->at & f->mask]) != f->at + 1, 0)) {
+	if (__builtin_expect(!ours || tail > at ||
+	    slot_recheck(slot) != at + 1, 0)) {
 		feed_release(f, hold);
 		return overtaken(f, msg);
 	}
-	msg->data = pool_read(pools, m->chunk, m->offset);
-	return deliver(f, msg, m, (int32_t)hold);
+	msg->data = data;
+	return deliver(f, at, msg, m, (int32_t)hold);
 }
 
-static inline enum took take_once(struct feed *f, zcp_msg *msg)
+EVERY enum took take_once(struct feed *f, zcp_msg *msg)
 {
-	struct message m = { 0 };
+	uint64_t at = f->at;
+	const struct slot *slot = &f->ring->slot[at & f->mask];
+	struct message m;
 
-	switch (ring_get(f->ring, f->mask, f->at, &m, msg->small)) {
+	switch (slot_copy(slot, at, &m, msg->small)) {
 	case SLOT_EMPTY:
 		return TOOK_NOTHING;
 	case SLOT_OVERTAKEN:
@@ -175,11 +184,11 @@ static inline enum took take_once(struct feed *f, zcp_msg *msg)
 	case SLOT_MESSAGE:
 		break;
 	}
-	return m.chunk == CHUNK_INLINE ? take_inline(f, msg, &m) :
-	    take_chunk(f, msg, &m);
+	return m.chunk == CHUNK_INLINE ? take_inline(f, at, msg, &m) :
+	    take_chunk(f, slot, at, msg, &m);
 }
 
-static inline enum took take_from(struct feed *f, zcp_msg *msg)
+EVERY enum took take_here(struct feed *f, zcp_msg *msg)
 {
 	enum took took;
 
@@ -189,6 +198,11 @@ static inline enum took take_from(struct feed *f, zcp_msg *msg)
 	while ((took = take_once(f, msg)) == TOOK_AGAIN)
 		;
 	return took;
+}
+
+FEW enum took take_from(struct feed *f, zcp_msg *msg)
+{
+	return take_here(f, msg);
 }
 
 /* ---- a subscription ------------------------------------------------------------ */
@@ -203,7 +217,7 @@ static int lost(struct zcp_sub *sub, zcp_msg *msg, uint64_t n)
 	    "overwritten before they were taken", n, sub->topic);
 }
 
-static inline int counted(struct zcp_sub *sub, const zcp_msg *msg)
+EVERY int counted(struct zcp_sub *sub, const zcp_msg *msg)
 {
 	news_store(&sub->self->taken, ++sub->info.messages);
 	news_store(&sub->self->taken_bytes, sub->info.bytes += msg->size);
@@ -211,7 +225,7 @@ static inline int counted(struct zcp_sub *sub, const zcp_msg *msg)
 }
 
 /* What a feed said, as the caller is told. */
-static int result(struct zcp_sub *sub, const struct feed *f, zcp_msg *msg,
+FEW int result(struct zcp_sub *sub, const struct feed *f, zcp_msg *msg,
     enum took took)
 {
 	switch (took) {
@@ -268,7 +282,7 @@ static int take_merged(struct zcp_sub *sub, zcp_msg *msg)
 }
 
 /* The turn is over, or its feed has nothing: look around. */
-static int take_slow(struct zcp_sub *sub, zcp_msg *msg)
+FEW int take_slow(struct zcp_sub *sub, zcp_msg *msg)
 {
 	int rc;
 
@@ -299,7 +313,7 @@ int zcp_take(zcp_sub *sub, zcp_msg *msg)
 	if (__builtin_expect(sub->turn > 0 &&
 	    sub->bus->born == fork_generation, 1)) {
 		sub->turn--;
-		if (__builtin_expect((took = take_from(f, msg)) ==
+		if (__builtin_expect((took = take_here(f, msg)) ==
 		    TOOK_MESSAGE, 1))
 			return counted(sub, msg);
 		if (took != TOOK_NOTHING)
@@ -341,11 +355,11 @@ void zcp_release(zcp_sub *sub, zcp_msg *msg)
 {
 	struct feed *f;
 
-	if (msg->data == NULL || bus_check(sub->bus) < 0)
+	if (msg->data == NULL)
 		return;
 	msg->data = NULL;
-	if (msg->hold < 0 || (uint32_t)msg->link >= sub->cursors ||
-	    !sub->used[msg->link])
+	if (msg->hold < 0 || bus_check(sub->bus) < 0 ||
+	    (uint32_t)msg->link >= sub->cursors || !sub->used[msg->link])
 		return;
 	f = &sub->feed[msg->link];
 	if ((uint32_t)msg->hold >= sub->budget.most || f->users[msg->hold] == 0)

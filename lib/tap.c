@@ -178,10 +178,7 @@ static const char *payload(const struct zcp_tap *tap, const struct message *m,
 
 	if (m->chunk == CHUNK_INLINE)
 		return m->length <= INLINE_SIZE ? (const char *)body : NULL;
-	if (!pool_has(pools, m->chunk) || !pool_fits(
-	    &pools->pool[chunk_pool(m->chunk)], m->offset, m->length))
-		return NULL;
-	return pool_read(pools, m->chunk, m->offset);
+	return pool_see(pools, m->chunk, m->offset, m->length);
 }
 
 static int read_one(struct zcp_tap *tap, struct tapped *t, zcp_msg *msg)

@@ -14,17 +14,22 @@
 #include "atomics.h"
 #include "bench.h"
 
-enum { TRIPS = 100000 };
+enum { TURNS = 15, TRIPS = 20000 };
 
-/* Latencies are measured in pairs of one run, limit and bus by turns; where
- * each direction has a line of its own, as in any pair of rings, the machine
- * allows no more than the two-line ping-pong. */
+/*
+ * Between the same two processes, limit and bus by turns of some milliseconds,
+ * for the processors drift apart and together within seconds.  Where each
+ * direction has a line of its own, as in any pair of rings, the machine allows
+ * no more than the two-line ping-pong.
+ */
 
 /* ---- latency ---------------------------------------------------------------------- */
 
 struct trip {
+	struct row *row;		/* the limit, and the bus */
 	size_t size;			/* of the chunk; 0: 32 bytes by copy */
 	_Atomic int ready;
+	_Alignas(256) _Atomic uint64_t line;
 };
 
 struct ends {
@@ -83,17 +88,21 @@ static double trip_ping(void *arg)
 {
 	struct trip *trip = arg;
 	struct ends e = meet(trip, "ping", "pong");
-	uint64_t t = 0;
 
-	for (int i = -TRIPS / 10; i < TRIPS; i++) {
-		if (i == 0)
-			t = bench_ns();
-		say(&e, trip);
-		hear(&e);
+	for (int turn = 0; turn < TURNS; turn++) {
+		double limit = bench_ping(&trip->line, TRIPS);
+		uint64_t t = 0;
+
+		for (int i = -TRIPS / 10; i < TRIPS; i++) {
+			if (i == 0)
+				t = bench_ns();
+			say(&e, trip);
+			hear(&e);
+		}
+		row_add(trip->row, (double)(bench_ns() - t) / TRIPS / 2, limit);
 	}
-	t = bench_ns() - t;
 	part(&e);
-	return (double)t / TRIPS / 2;
+	return 0;
 }
 
 static void trip_pong(void *arg)
@@ -101,22 +110,24 @@ static void trip_pong(void *arg)
 	struct trip *trip = arg;
 	struct ends e = meet(trip, "pong", "ping");
 
-	for (int i = -TRIPS / 10; i < TRIPS; i++) {
-		hear(&e);
-		say(&e, trip);
+	for (int turn = 0; turn < TURNS; turn++) {
+		bench_pong(&trip->line, TRIPS);
+		for (int i = -TRIPS / 10; i < TRIPS; i++) {
+			hear(&e);
+			say(&e, trip);
+		}
 	}
 	part(&e);
 }
 
-static double latency(size_t size)
+static void latency(struct row *row, size_t size)
 {
 	struct trip *trip = bench_shared(sizeof(*trip));
-	double ns;
 
+	trip->row = row;
 	trip->size = size;
-	ns = bench_pair(trip_ping, trip_pong, trip);
+	bench_pair(trip_ping, trip_pong, trip);
 	munmap(trip, sizeof(*trip));
-	return ns;
 }
 
 /* ---- throughput --------------------------------------------------------------------- */
@@ -235,9 +246,9 @@ int main(int argc, char **argv)
 	for (int i = 0; i < repeats; i++) {
 		bench_settle();
 		row_add(&two_lines, limit_two_lines(), limit_ping_pong());
-		row_add(&small, latency(0), limit_ping_pong());
+		latency(&small, 0);
 		bench_settle();
-		row_add(&large, latency(65536), limit_ping_pong());
+		latency(&large, 65536);
 		row_add(&in_slot, throughput((struct stream){ INLINE }),
 		    limit_spsc());
 		row_add(&each, throughput((struct stream){ CHUNK_EACH }),

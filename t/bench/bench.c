@@ -93,30 +93,39 @@ void bench_check(int rc)
 
 enum { TRIPS = 200000 };
 
-static double ping(void *arg)
+double bench_ping(_Atomic uint64_t *line, uint64_t trips)
 {
-	_Atomic uint64_t *line = arg;
-	uint64_t t = bench_ns();
+	uint64_t at = atomic_load(line), t = bench_ns();
 
-	for (uint64_t i = 0; i < TRIPS; i++) {
-		atomic_store_explicit(line, 2 * i + 1, memory_order_release);
+	for (uint64_t end = at + 2 * trips; at < end; at += 2) {
+		atomic_store_explicit(line, at + 1, memory_order_release);
 		while (atomic_load_explicit(line, memory_order_acquire) !=
-		    2 * i + 2)
+		    at + 2)
 			cpu_relax();
 	}
-	return (double)(bench_ns() - t) / TRIPS / 2;
+	return (double)(bench_ns() - t) / (double)trips / 2;
 }
 
-static void pong(void *arg)
+void bench_pong(_Atomic uint64_t *line, uint64_t trips)
 {
-	_Atomic uint64_t *line = arg;
+	uint64_t at = atomic_load(line) & ~UINT64_C(1);
 
-	for (uint64_t i = 0; i < TRIPS; i++) {
+	for (uint64_t end = at + 2 * trips; at < end; at += 2) {
 		while (atomic_load_explicit(line, memory_order_acquire) !=
-		    2 * i + 1)
+		    at + 1)
 			cpu_relax();
-		atomic_store_explicit(line, 2 * i + 2, memory_order_release);
+		atomic_store_explicit(line, at + 2, memory_order_release);
 	}
+}
+
+static double ping(void *line)
+{
+	return bench_ping(line, TRIPS);
+}
+
+static void pong(void *line)
+{
+	bench_pong(line, TRIPS);
 }
 
 double limit_ping_pong(void)

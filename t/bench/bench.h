@@ -5,6 +5,7 @@
 #ifndef T_BENCH_H
 #define T_BENCH_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -21,7 +22,12 @@ void *bench_shared(size_t size);
  * first; both share `arg`.  Returns what self returns. */
 double bench_pair(double (*self)(void *), void (*other)(void *), void *arg);
 
-/* One-way time of a bare cache-line ping-pong, ns: one line, pause. */
+/* Two ends of a bare cache-line ping-pong: one line (0 at first), pause.  The
+ * one-way time, ns. */
+double bench_ping(_Atomic uint64_t *line, uint64_t trips);
+void bench_pong(_Atomic uint64_t *line, uint64_t trips);
+
+/* The same between two processes made for it. */
 double limit_ping_pong(void);
 /* The same with a line for each direction. */
 double limit_two_lines(void);
@@ -45,7 +51,7 @@ double bench_publish_cost(int subscribers);
 
 /* ---- the table ------------------------------------------------------------ */
 
-enum { REPEATS_MOST = 99 };
+enum { REPEATS_MOST = 999 };
 
 /* One figure, measured several times beside another in the same run. */
 struct row {
