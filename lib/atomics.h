@@ -116,6 +116,16 @@ static inline void news_store(shared_u64 *word, uint64_t value)
 	shared_store(word, value, memory_order_relaxed);
 }
 
+static inline uint32_t news_load32(const shared_u32 *word)
+{
+	return shared_load((shared_u32 *)word, memory_order_relaxed);
+}
+
+static inline void news_store32(shared_u32 *word, uint32_t value)
+{
+	shared_store(word, value, memory_order_relaxed);
+}
+
 /* One writer, so a load and a store make no lost update. */
 static inline void news_add(shared_u64 *word, uint64_t n)
 {

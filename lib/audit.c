@@ -40,7 +40,7 @@ static const char *state_name(uint64_t word)
 
 static const struct port *port_of(const struct domain *d, uint32_t serial)
 {
-	for (uint32_t i = 0; i < d->m->max_ports; i++)
+	for (uint32_t i = 0; i < d->max_ports; i++)
 		if (fact_load32(&d->ports[i].state) != PORT_FREE &&
 		    fact_load32(&d->ports[i].serial) == serial)
 			return &d->ports[i];
@@ -178,8 +178,8 @@ static void audit_links(struct auditing *a, uint32_t port)
 	const struct domain *d = a->d;
 	uint64_t e = fact_load(&d->ports[port].links);
 
-	if (extent_count(e) > d->m->max_links ||
-	    extent_first(e) > d->m->max_links - extent_count(e)) {
+	if (extent_count(e) > d->max_links ||
+	    extent_first(e) > d->max_links - extent_count(e)) {
 		fault(a, "port %u: its list of links lies outside of the "
 		    "table", port);
 		return;
@@ -188,7 +188,7 @@ static void audit_links(struct auditing *a, uint32_t port)
 		uint64_t link = fact_load(&d->links[extent_first(e) + i]);
 		uint32_t other = link_port(link);
 
-		if (other >= d->m->max_ports ||
+		if (other >= d->max_ports ||
 		    fact_load32(&d->ports[other].state) == PORT_FREE ||
 		    fact_load32(&d->ports[other].serial) != link_serial(link))
 			fault(a, "port %u is linked with port %u, serial %u, "
@@ -237,7 +237,7 @@ int audit(struct domain *d, audit_tell *tell, void *arg)
 	struct auditing a = { d, tell, arg, 0 };
 
 	audit_pools(&a);
-	for (uint32_t i = 0; i < d->m->max_ports; i++)
+	for (uint32_t i = 0; i < d->max_ports; i++)
 		audit_port(&a, i);
 	return a.faults;
 }

@@ -10,6 +10,16 @@
 #include "atomics.h"
 #include "error.h"
 #include "guard.h"
+#include "topic.h"
+
+int domain_name(const char **name)
+{
+	if (*name == NULL && ((*name = getenv("ZCP_DOMAIN")) == NULL ||
+	    **name == '\0'))
+		*name = "default";
+	return name_valid(*name) ? 0 : error_set(ZCP_E_ARG, "domain '%s': a "
+	    "name has 1 to 63 of A-Z a-z 0-9 . _ -", *name);
+}
 
 /* ---- attaching ----------------------------------------------------------- */
 
@@ -20,57 +30,75 @@ static bool fits(const struct segment *s, uint64_t offset, uint64_t count,
 	    count <= (s->size - offset) / each;
 }
 
-static int check_tables(const struct domain *d)
+/*
+ * What the tables are and where, loaded once: what is checked here is what is
+ * used, though the file may change under us.
+ */
+static int load_shape(struct domain *d)
 {
-	const struct mgmt *m = d->m;
+	const volatile struct mgmt *m = d->m;
+	char *base = d->mgmt.base;
+	uint64_t participants = m->participants, topics = m->topics;
+	uint64_t ports = m->ports, links = m->links;
 
-	if (m->pools == 0 || m->pools > MAX_POOLS ||
-	    m->max_ports >= 1u << LINK_PORT_BITS ||
-	    !fits(&d->mgmt, m->participants, m->max_participants,
+	d->max_participants = m->max_participants;
+	d->max_topics = m->max_topics;
+	d->max_ports = m->max_ports;
+	d->max_links = m->max_links;
+	d->pools.count = m->pools;
+	if (d->pools.count == 0 || d->pools.count > MAX_POOLS ||
+	    d->max_ports >= 1u << LINK_PORT_BITS ||
+	    !fits(&d->mgmt, participants, d->max_participants,
 	    sizeof(struct participant)) ||
-	    !fits(&d->mgmt, m->topics, m->max_topics, sizeof(struct topic)) ||
-	    !fits(&d->mgmt, m->ports, m->max_ports, sizeof(struct port)) ||
-	    !fits(&d->mgmt, m->links, m->max_links, sizeof(uint64_t)) ||
-	    !fits(&d->bell, sizeof(struct segment_head), bell_count(m),
-	    sizeof(struct bell)))
+	    !fits(&d->mgmt, topics, d->max_topics, sizeof(struct topic)) ||
+	    !fits(&d->mgmt, ports, d->max_ports, sizeof(struct port)) ||
+	    !fits(&d->mgmt, links, d->max_links, sizeof(uint64_t)) ||
+	    (!d->watched && !fits(&d->bell, sizeof(struct segment_head),
+	    bell_count(d->max_topics, d->max_ports), sizeof(struct bell))))
 		return error_set(ZCP_E_DAMAGED, "domain %s: the tables of its "
 		    "mgmt segment lie outside of it", d->name);
-	for (uint32_t i = 0; i < m->pools; i++)
-		if (m->pool[i].chunk_size == 0 ||
-		    m->pool[i].chunk_size % CACHE_LINE != 0 ||
-		    m->pool[i].limit == 0 ||
-		    m->pool[i].limit >= 1u << CHUNK_INDEX_BITS)
-			return error_set(ZCP_E_DAMAGED, "domain %s: pool %u of "
-			    "its mgmt segment is impossible", d->name, i);
+	d->participants = (struct participant *)(base + participants);
+	d->topics = (struct topic *)(base + topics);
+	d->ports = (struct port *)(base + ports);
+	d->links = (shared_u64 *)(base + links);
+	return 0;
+}
+
+static int load_pool(struct domain *d, uint32_t i)
+{
+	const volatile struct pool_descriptor *desc = &d->m->pool[i];
+	struct pool *pool = &d->pools.pool[i];
+
+	pool->desc = &d->m->pool[i];
+	pool->chunk_size = desc->chunk_size;
+	pool->limit = desc->limit;
+	d->pool_at[i] = (struct pool_place){ desc->words, desc->hints,
+	    desc->data };
+	if (pool->chunk_size == 0 || pool->chunk_size % CACHE_LINE != 0 ||
+	    pool->limit == 0 || pool->limit >= 1u << CHUNK_INDEX_BITS)
+		return error_set(ZCP_E_DAMAGED, "domain %s: pool %u of its "
+		    "mgmt segment is impossible", d->name, i);
 	return 0;
 }
 
 int domain_tables(struct domain *d)
 {
-	char *base = d->mgmt.base;
 	int rc;
 
 	if (d->mgmt.size < sizeof(struct mgmt))
 		return error_set(ZCP_E_DAMAGED,
 		    "domain %s: its mgmt segment is too small", d->name);
 	d->m = d->mgmt.base;
-	if ((rc = check_tables(d)) < 0)
+	if ((rc = load_shape(d)) < 0)
 		return rc;
-	d->participants = (struct participant *)(base + d->m->participants);
-	d->topics = (struct topic *)(base + d->m->topics);
-	d->ports = (struct port *)(base + d->m->ports);
-	d->links = (shared_u64 *)(base + d->m->links);
-	d->bells = (struct bell *)((char *)d->bell.base +
+	d->bells = d->watched ? NULL : (struct bell *)((char *)d->bell.base +
 	    sizeof(struct segment_head));
 	d->symmetric = d->m->flags & DOMAIN_SYMMETRIC;
-	d->waitv = !(d->m->flags & DOMAIN_NO_WAITV) && bell_waitv_works();
-	d->pools.count = d->m->pools;
-	for (uint32_t i = 0; i < d->pools.count; i++) {
-		d->pools.pool[i].desc = &d->m->pool[i];
-		d->pools.pool[i].chunk_size = d->m->pool[i].chunk_size;
-		d->pools.pool[i].limit = d->m->pool[i].limit;
-	}
-	return 0;
+	d->waitv = !d->watched && !(d->m->flags & DOMAIN_NO_WAITV) &&
+	    bell_waitv_works();
+	for (uint32_t i = 0; i < d->pools.count && rc == 0; i++)
+		rc = load_pool(d, i);
+	return rc;
 }
 
 static int open_part(struct domain *d, struct segment *s, const char *part,
@@ -79,25 +107,56 @@ static int open_part(struct domain *d, struct segment *s, const char *part,
 	char path[SEGMENT_PATH];
 	/* Subscribers may not write mgmt, whatever their user. */
 	mode_t mode = d->m == NULL ? 0644 : (mode_t)d->m->mode & 0777;
+	int rc;
 
-	segment_path(path, d->uid, d->name, part);
-	return segment_open(s, path, kind, writable, d->uid, mode,
-	    d->m == NULL ? 0 :
+	segment_path_in(path, d->dir, d->uid, d->name, part);
+	rc = segment_open(s, path, kind, writable && !d->watched, d->copy ?
+	    ANY_OWNER : d->uid, mode, d->m == NULL ? 0 :
 	    ((struct segment_head *)d->mgmt.base)->instance);
+	if (rc == 0 && d->watched)
+		guard_add(s->base, s->size);
+	return rc;
+}
+
+static void close_part(struct segment *s)
+{
+	if (s->base != NULL)
+		guard_remove(s->base);
+	segment_close(s);
+}
+
+static void prepare(struct domain *d, const char *name, uid_t uid,
+    const char *dir)
+{
+	memset(d, 0, sizeof(*d));
+	d->mgmt = d->bell = d->pool = d->data = d->data_write =
+	    (struct segment)SEGMENT_INIT;
+	snprintf(d->name, sizeof(d->name), "%s", name);
+	snprintf(d->dir, sizeof(d->dir), "%s", dir);
+	d->uid = uid;
+	pthread_mutex_init(&d->lock, NULL);
+	pthread_mutex_init(&d->sweep_lock, NULL);
+}
+
+int domain_watch(struct domain *d, const char *name, uid_t uid,
+    const char *dir)
+{
+	int rc;
+
+	prepare(d, name, uid, dir);
+	d->watched = true;
+	d->copy = strcmp(dir, SEGMENT_DIR) != 0;
+	if ((rc = open_part(d, &d->mgmt, "mgmt", PART_MGMT, false)) < 0)
+		return rc;
+	return domain_tables(d);
 }
 
 int domain_attach(struct domain *d, const char *name, uid_t uid, bool owner)
 {
 	int rc;
 
-	memset(d, 0, sizeof(*d));
-	d->mgmt = d->bell = d->pool = d->data = d->data_write =
-	    (struct segment)SEGMENT_INIT;
-	snprintf(d->name, sizeof(d->name), "%s", name);
-	d->uid = uid;
+	prepare(d, name, uid, SEGMENT_DIR);
 	d->owner = owner;
-	pthread_mutex_init(&d->lock, NULL);
-	pthread_mutex_init(&d->sweep_lock, NULL);
 	if ((rc = open_part(d, &d->mgmt, "mgmt", PART_MGMT, owner)) < 0)
 		return rc;
 	if (d->mgmt.size < sizeof(struct mgmt))
@@ -127,11 +186,11 @@ void domain_detach(struct domain *d)
 		d->peers = peer->next;
 		peer_free(peer);
 	}
-	segment_close(&d->data_write);
-	segment_close(&d->data);
-	segment_close(&d->pool);
-	segment_close(&d->bell);
-	segment_close(&d->mgmt);
+	close_part(&d->data_write);
+	close_part(&d->data);
+	close_part(&d->pool);
+	close_part(&d->bell);
+	close_part(&d->mgmt);
 	d->m = NULL;
 	d->name[0] = '\0';
 	pthread_mutex_destroy(&d->lock);
@@ -143,7 +202,7 @@ static int check_pools(const struct domain *d, const struct segment *segment,
     bool words)
 {
 	for (uint32_t i = 0; i < d->pools.count; i++) {
-		const struct pool_descriptor *p = &d->m->pool[i];
+		const struct pool_place *p = &d->pool_at[i];
 		uint32_t limit = d->pools.pool[i].limit;
 
 		if (words ? !fits(segment, p->words, limit, 8) ||
@@ -165,11 +224,11 @@ static int map_words(struct domain *d)
 	if ((rc = open_part(d, &d->pool, "pool", PART_POOL, true)) < 0)
 		return rc;
 	if ((rc = check_pools(d, &d->pool, true)) < 0) {
-		segment_close(&d->pool);
+		close_part(&d->pool);
 		return rc;
 	}
 	for (uint32_t i = 0; i < d->pools.count; i++) {
-		const struct pool_descriptor *p = &d->m->pool[i];
+		const struct pool_place *p = &d->pool_at[i];
 		char *words = d->pool.base;
 
 		d->pools.pool[i].word = (shared_u64 *)(words + p->words);
@@ -187,7 +246,7 @@ static int map_data(struct domain *d, struct segment *s, bool writable)
 	if ((rc = open_part(d, s, "data", PART_DATA, writable)) < 0)
 		return rc;
 	if ((rc = check_pools(d, s, false)) < 0)
-		segment_close(s);
+		close_part(s);
 	return rc;
 }
 
@@ -209,7 +268,7 @@ int domain_map_read(struct domain *d)
 	if ((rc = map_data(d, &d->data, false)) == 0)
 		for (uint32_t i = 0; i < d->pools.count; i++)
 			d->pools.pool[i].data =
-			    (char *)d->data.base + d->m->pool[i].data;
+			    (char *)d->data.base + d->pool_at[i].data;
 	pthread_mutex_unlock(&d->lock);
 	return rc;
 }
@@ -223,7 +282,7 @@ int domain_map_write(struct domain *d)
 	    (rc = map_data(d, &d->data_write, true)) == 0)
 		for (uint32_t i = 0; i < d->pools.count; i++)
 			d->pools.pool[i].data_write =
-			    (char *)d->data_write.base + d->m->pool[i].data;
+			    (char *)d->data_write.base + d->pool_at[i].data;
 	pthread_mutex_unlock(&d->lock);
 	return rc;
 }
@@ -304,7 +363,7 @@ void member_path(const struct domain *d, uint32_t slot,
 	char part[16];
 
 	snprintf(part, sizeof(part), "p%u", slot);
-	segment_path(path, d->uid, d->name, part);
+	segment_path_in(path, d->dir, d->uid, d->name, part);
 }
 
 static uint64_t instance_of(const struct domain *d)
@@ -349,7 +408,8 @@ static int peer_map(struct domain *d, struct peer *peer)
 		peer->segment.fd = -1;	/* stays its owner's */
 	} else
 		rc = segment_open(&peer->segment, path, PART_MEMBER, d->owner,
-		    p->uid, (mode_t)d->m->mode & 0777, instance);
+		    d->copy ? ANY_OWNER : p->uid,
+		    (mode_t)d->m->mode & 0777, instance);
 	if (rc < 0)
 		return rc;
 	guard_add(peer->segment.base, peer->segment.size);
@@ -364,7 +424,7 @@ struct peer *peer_get(struct domain *d, uint32_t slot, uint64_t incarnation)
 {
 	struct peer *peer;
 
-	if (slot >= d->m->max_participants) {
+	if (slot >= d->max_participants) {
 		error_set(ZCP_E_DAMAGED, "participant %u does not exist", slot);
 		return NULL;
 	}

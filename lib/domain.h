@@ -23,11 +23,20 @@ struct peer {
 	struct peer *next;
 };
 
+/* Offsets of a pool's words and hints in `pool`, of its chunks in `data`. */
+struct pool_place {
+	uint64_t words, hints, data;
+};
+
 struct domain {
 	char name[DOMAIN_NAME + 1];
+	char dir[SEGMENT_DIR_MOST];	/* where the segments lie */
 	uid_t uid;			/* of the daemon: owns the segments */
 	struct segment mgmt, bell, pool, data, data_write;
 	struct mgmt *m;
+	/* copies, checked when attached */
+	uint32_t max_participants, max_topics, max_ports, max_links;
+	struct pool_place pool_at[MAX_POOLS];
 	struct participant *participants;
 	struct topic *topics;
 	struct port *ports;
@@ -36,11 +45,16 @@ struct domain {
 	struct pools pools;
 	bool symmetric, waitv;
 	bool owner;			/* the daemon: may write it all */
+	bool watched;			/* from outside: nothing may be written */
+	bool copy;			/* files that are nobody's any more */
 	shared_u64 *sweeping;		/* where our sweeps are announced, or NULL */
 	pthread_mutex_t lock;		/* peers, late mappings */
 	pthread_mutex_t sweep_lock;	/* one sweep at a time: `sweeping` */
 	struct peer *peers;
 };
+
+/* *name where it is not NULL, else $ZCP_DOMAIN, else "default"; -ZCP_E_ARG. */
+int domain_name(const char **name);
 
 /*
  * Attaches: mgmt (for writing if `owner`) and bells.  `mgmt_path` is what the
@@ -49,6 +63,14 @@ struct domain {
  */
 int domain_attach(struct domain *d, const char *name, uid_t uid, bool owner);
 void domain_detach(struct domain *d);
+
+/*
+ * Attaches to look only: mgmt and no bells, everything read-only, guarded
+ * where guard_install() was called.  `dir` other than SEGMENT_DIR: copies of
+ * the files, whoever's they are.
+ */
+int domain_watch(struct domain *d, const char *name, uid_t uid,
+    const char *dir);
 
 /* Builds the tables of *d over segments that are mapped already. */
 int domain_tables(struct domain *d);

@@ -33,10 +33,10 @@ int feed_open(struct feed *f, struct domain *d, uint64_t link,
 	    .history = p->flags & PORT_UNLISTED ? UINT32_MAX : p->history,
 	    .cursor = cursor, .budget = budget,
 	    .symmetric = d->symmetric, .last_chunk = NO_CHUNK };
-	if (slot >= d->m->max_participants || f->topic >= d->m->max_topics)
+	if (slot >= d->max_participants || f->topic >= d->max_topics)
 		return error_set(ZCP_E_DAMAGED,
 		    "publisher %u: its record makes no sense", f->port);
-	f->room_bell = domain_bell(d, bell_of_port(d->m, f->port));
+	f->room_bell = domain_bell(d, bell_of_port(d->max_topics, f->port));
 	if ((f->peer = peer_get(d, slot, incarnation)) == NULL)
 		/* Forgotten since it was listed, file and all? */
 		return peer_gone(d, slot, incarnation) ||

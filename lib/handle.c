@@ -111,11 +111,11 @@ int zcp_redeemer(zcp *bus, const char *handle, const zcp_sub_options *options,
 	*sub = NULL;
 	if ((rc = bus_check(bus)) < 0 || (rc = parse(bus, handle, &h)) < 0)
 		return rc;
-	if (h.port >= bus->d.m->max_ports || h.serial == 0)
+	if (h.port >= bus->d.max_ports || h.serial == 0)
 		return refused(handle, "forged: there is no such publisher");
 	p = &bus->d.ports[h.port];
 	if (fact_load32(&p->state) != PORT_OPEN || p->kind != PORT_PUBLISHER ||
-	    p->incarnation != h.incarnation || p->topic >= bus->d.m->max_topics)
+	    p->incarnation != h.incarnation || p->topic >= bus->d.max_topics)
 		return gone(handle);
 	snprintf(topic, sizeof(topic), "%.*s", TOPIC_NAME - 1,
 	    bus->d.topics[p->topic].name);

@@ -36,6 +36,8 @@ enum {
 	MAX_HOLDS = 64 * USED_WORDS,
 	MAX_RING = 1 << 20,
 	MIN_RING = 8,
+	DELAY_BUCKETS = 128,
+	DELAY_EVERY = 64,			/* as ZCP_STAMP_SOME stamps */
 };
 
 /* "zcpbus" and the shape of the file; stored last when a segment is made. */
@@ -180,8 +182,11 @@ struct subscription {
 	shared_u64 taken_bytes;
 	shared_u64 lost;	/* messages overwritten before they were taken */
 	uint64_t reserved1[3];
+	/* from stamp to take, of 1 message in DELAY_EVERY: see delay.h */
+	alignas(CACHE_LINE) shared_u32 delay[DELAY_BUCKETS];
 };
-_Static_assert(sizeof(struct subscription) == 64, "subscription is one line");
+_Static_assert(offsetof(struct subscription, delay) == 64,
+    "what every take counts is one line");
 
 /* A cursor whose reader has read all of an ended ring, or left: state 1. */
 #define CURSOR_LET_GO 1
@@ -274,7 +279,7 @@ struct port {
 	uint64_t drained_at;	/* daemon: when it was first seen drained, ns */
 	uint64_t ended_at;	/* CLOCK_MONOTONIC ns */
 	uint64_t retain;	/* publisher: ns for which its history stays then */
-	uint64_t reserved0;
+	shared_u64 slow_since;	/* daemon: reliable subscriber that lags, ns */
 	alignas(CACHE_LINE) shared_u32 state;
 	shared_u32 serial;
 	uint32_t kind;
@@ -358,7 +363,9 @@ struct pool_descriptor {
 	uint64_t words;		/* offset in pool */
 	uint64_t hints;		/* offset in pool: bit i set, chunk i may be free */
 	uint64_t data;		/* offset in data */
-	uint64_t reserved1[3];
+	shared_u64 most;	/* daemon: chunks in use at once, as far as seen */
+	shared_u64 empty;	/* daemon: times it was found empty */
+	uint64_t reserved1;
 };
 _Static_assert(sizeof(struct pool_descriptor) == 64, "pool descriptor");
 
@@ -390,6 +397,8 @@ struct mgmt {
 	shared_u64 demotions;
 	shared_u64 refused;		/* requests beyond a client's quota */
 	shared_u64 cut;			/* retained messages given up for memory */
+	shared_u64 slow;		/* times a reliable reader was found slow */
+	shared_u64 long_holds;		/* times a chunk was found held for long */
 	struct pool_descriptor pool[MAX_POOLS];
 };
 
@@ -409,13 +418,13 @@ static inline uint32_t bell_of_topic(uint32_t topic)
 {
 	return 1 + MAX_POOLS + topic;
 }
-static inline uint32_t bell_of_port(const struct mgmt *m, uint32_t port)
+static inline uint32_t bell_of_port(uint32_t max_topics, uint32_t port)
 {
-	return 1 + MAX_POOLS + m->max_topics + port;
+	return 1 + MAX_POOLS + max_topics + port;
 }
-static inline uint32_t bell_count(const struct mgmt *m)
+static inline uint64_t bell_count(uint32_t max_topics, uint32_t max_ports)
 {
-	return 1 + MAX_POOLS + m->max_topics + m->max_ports;
+	return UINT64_C(1) + MAX_POOLS + max_topics + max_ports;
 }
 
 #endif

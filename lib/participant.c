@@ -163,7 +163,7 @@ static int join(struct zcp *bus, const char *name, uint64_t deadline)
 	    deadline, &how)) < 0)
 		return rc;
 	if (sscanf(reply, "OK:OFFSET:%" SCNu32, &bus->slot) != 1 ||
-	    bus->slot >= bus->d.m->max_participants ||
+	    bus->slot >= bus->d.max_participants ||
 	    bus->d.participants[bus->slot].nonce != nonce)
 		/* Another creation of the domain than the one we mapped? */
 		return error_set(ZCP_E_BUSY,
@@ -208,12 +208,8 @@ int zcp_open(zcp **out, const zcp_options *options)
 	if (options == NULL)
 		options = &none;
 	domain = options->domain;
-	if (domain == NULL && ((domain = getenv("ZCP_DOMAIN")) == NULL ||
-	    *domain == '\0'))
-		domain = "default";
-	if (!name_valid(domain))
-		return error_set(ZCP_E_ARG, "domain '%s': a name has 1 to 63 "
-		    "of A-Z a-z 0-9 . _ -", domain);
+	if ((rc = domain_name(&domain)) < 0)
+		return rc;
 	own_name(name, options->name);
 	if ((bus = calloc(1, sizeof(*bus))) == NULL)
 		return error_set(ZCP_E_SYS, "out of memory");
@@ -406,7 +402,7 @@ int port_register(struct zcp *bus, const char *what, struct place *place)
 	if (rc < 0)
 		return rc;
 	if (sscanf(reply, "OK:PORT:%" SCNu32, &port) != 1 ||
-	    port >= bus->d.m->max_ports || bus->d.ports[port].nonce != nonce)
+	    port >= bus->d.max_ports || bus->d.ports[port].nonce != nonce)
 		return error_set(ZCP_E_DAMAGED,
 		    "the route daemon answered '%s' to %s", reply, what);
 	place->port = port;

@@ -87,12 +87,12 @@ static int pub_register(struct zcp_pub *pub, int64_t retain)
 	pub->published = word_make(CHUNK_PUBLISHED, pub->serial, 0);
 	pub->generation = &d->ports[pub->port].generation;
 	pub->readers.generation = UINT64_MAX;
-	if (d->ports[rc].topic >= d->m->max_topics)
+	if (d->ports[rc].topic >= d->max_topics)
 		return error_set(ZCP_E_DAMAGED,
 		    "port %d: its record makes no sense", rc);
 	pub->topic_bell = domain_bell(d, bell_of_topic(d->ports[rc].topic));
 	pub->domain_bell = domain_bell(d, BELL_DOMAIN);
-	pub->room_bell = domain_bell(d, bell_of_port(d->m, pub->port));
+	pub->room_bell = domain_bell(d, bell_of_port(d->max_topics, pub->port));
 	/* Ports start a few lines of chunk words apart. */
 	for (uint32_t i = 0; i < d->pools.count; i++)
 		pub->stock[i].from = pub->serial * CHUNKS_APART;

@@ -37,8 +37,8 @@ int link_list_load(struct link_list *list, const struct domain *d,
 		uint32_t first = extent_first(extent);
 		uint32_t count = extent_count(extent);
 
-		if (count > d->m->max_links ||
-		    first > d->m->max_links - count)
+		if (count > d->max_links ||
+		    first > d->max_links - count)
 			return error_set(ZCP_E_DAMAGED,
 			    "port %u: its links lie outside of the table", port);
 		if (!grow((void **)&list->link, &list->room, count,
@@ -72,7 +72,7 @@ static int resolve(struct reader *r, struct domain *d, uint64_t link)
 	struct subscription *s;
 	uint64_t incarnation, offset;
 
-	if (index >= d->m->max_ports)
+	if (index >= d->max_ports)
 		return 0;
 	p = &d->ports[index];
 	incarnation = p->incarnation;

@@ -11,11 +11,18 @@
 #include "atomics.h"
 #include "error.h"
 
+void segment_path_in(char path[SEGMENT_PATH], const char *dir, uid_t uid,
+    const char *domain, const char *part)
+{
+	snprintf(path, SEGMENT_PATH, "%.*s/zcp.%u.%.*s.%.16s",
+	    SEGMENT_DIR_MOST - 1, dir, (unsigned)uid, DOMAIN_NAME, domain,
+	    part);
+}
+
 void segment_path(char path[SEGMENT_PATH], uid_t uid, const char *domain,
     const char *part)
 {
-	snprintf(path, SEGMENT_PATH, SEGMENT_DIR "/zcp.%u.%s.%s",
-	    (unsigned)uid, domain, part);
+	segment_path_in(path, SEGMENT_DIR, uid, domain, part);
 }
 
 static int map(struct segment *s, const char *path, bool writable)
@@ -175,6 +182,8 @@ int segment_open(struct segment *s, const char *path, enum segment_part part,
 		rc = error_sys("cannot stat %s", path);
 	else if (!S_ISREG(st.st_mode))
 		rc = error_set(ZCP_E_PERM, "%s is not a regular file", path);
+	else if (owner == ANY_OWNER)
+		rc = segment_map(s, fd, path, part, writable, instance);
 	else if (st.st_uid != owner)
 		rc = error_set(ZCP_E_PERM, "%s belongs to uid %u, not to %u: "
 		    "refused", path, (unsigned)st.st_uid, (unsigned)owner);

@@ -14,7 +14,7 @@
 #include "layout.h"
 
 #define SEGMENT_DIR "/dev/shm"
-enum { SEGMENT_PATH = 160 };
+enum { SEGMENT_PATH = 256, SEGMENT_DIR_MOST = 160 };
 
 struct segment {
 	void *base;
@@ -23,7 +23,11 @@ struct segment {
 };
 #define SEGMENT_INIT { .base = NULL, .size = 0, .fd = -1 }
 
-/* "/dev/shm/zcp.<uid>.<domain>.<part>" */
+/* "<dir>/zcp.<uid>.<domain>.<part>" */
+void segment_path_in(char path[SEGMENT_PATH], const char *dir, uid_t uid,
+    const char *domain, const char *part);
+
+/* The same in SEGMENT_DIR, where those that are in use lie. */
 void segment_path(char path[SEGMENT_PATH], uid_t uid, const char *domain,
     const char *part);
 
@@ -41,8 +45,9 @@ void segment_ready(struct segment *s);
  * Opens and maps an existing one.  Refused, each with its reason: not owned
  * by `owner`, writable by more than `mode` allows, a link or no regular file,
  * of another layout, truncated or damaged; -ZCP_E_BUSY: not ready yet, try
- * again.  `instance` 0 accepts any.
+ * again.  `instance` 0 accepts any, `owner` ANY_OWNER any, with any mode.
  */
+#define ANY_OWNER ((uid_t)-1)
 int segment_open(struct segment *s, const char *path, enum segment_part part,
     bool writable, uid_t owner, mode_t mode, uint64_t instance);
 

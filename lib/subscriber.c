@@ -90,7 +90,7 @@ static int sub_register(struct zcp_sub *sub)
 		return rc;
 	sub->port = (uint32_t)rc;
 	sub->serial = sub->place->serial;
-	if (d->ports[rc].topic >= d->m->max_topics)
+	if (d->ports[rc].topic >= d->max_topics)
 		return error_set(ZCP_E_DAMAGED,
 		    "port %d: its record makes no sense", rc);
 	if (!sub->pattern)
@@ -241,7 +241,7 @@ static int follow(struct zcp_sub *sub, uint64_t link)
 	struct feed *f;
 	int rc;
 
-	if (i >= sub->cursors || link_port(link) >= sub->bus->d.m->max_ports)
+	if (i >= sub->cursors || link_port(link) >= sub->bus->d.max_ports)
 		return error_set(ZCP_E_DAMAGED,
 		    "subscription to %s: a link makes no sense", sub->topic);
 	f = &sub->feed[i];

@@ -138,7 +138,7 @@ static bool owner_dead(struct sweeping *s, const struct port *p)
 {
 	uint32_t slot = p->participant;
 
-	if (s->d->owner || slot >= s->d->m->max_participants)
+	if (s->d->owner || slot >= s->d->max_participants)
 		return false;
 	if (s->verdict[slot] == NOT_JUDGED)
 		s->verdict[slot] = participant_dead(s->d, slot) ? DEAD : ALIVE;
@@ -231,7 +231,7 @@ static int collect_named(struct sweeping *s, const struct owner *o)
 
 static int collect_all(struct sweeping *s)
 {
-	uint32_t ports = s->d->m->max_ports;
+	uint32_t ports = s->d->max_ports;
 	int rc = 0;
 
 	for (uint32_t i = 0; i < ports && rc == 0; i++)
@@ -316,14 +316,14 @@ static void judge_all(struct sweeping *s)
 
 static int prepare(struct sweeping *s)
 {
-	uint32_t ports = s->d->m->max_ports;
+	uint32_t ports = s->d->max_ports;
 
 	s->hash_room = 16;
 	while (s->hash_room < 2 * ports)
 		s->hash_room *= 2;
 	s->owner = calloc(ports, sizeof(*s->owner));
 	s->by_serial = calloc(s->hash_room, sizeof(*s->by_serial));
-	s->verdict = calloc(s->d->m->max_participants, sizeof(*s->verdict));
+	s->verdict = calloc(s->d->max_participants, sizeof(*s->verdict));
 	return s->owner == NULL || s->by_serial == NULL || s->verdict == NULL ?
 	    error_set(ZCP_E_SYS, "out of memory") : 0;
 }
@@ -342,7 +342,7 @@ int sweep(struct domain *d, struct sweep_report *report, sweep_visit *visit,
 {
 	struct sweeping s = { .d = d, .report = report, .visit = visit,
 	    .arg = arg };
-	uint32_t ports = d->m->max_ports;
+	uint32_t ports = d->max_ports;
 	int rc;
 
 	*report = (struct sweep_report){ 0 };

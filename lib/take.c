@@ -4,6 +4,8 @@
  */
 #include <inttypes.h>
 
+#include "clock.h"
+#include "delay.h"
 #include "subscriber.h"
 
 enum {
@@ -217,8 +219,20 @@ static int lost(struct zcp_sub *sub, zcp_msg *msg, uint64_t n)
 	    "overwritten before they were taken", n, sub->topic);
 }
 
+/* From stamp to take, for observers. */
+FEW void note_delay(struct zcp_sub *sub, const zcp_msg *msg)
+{
+	uint64_t now = clock_ns();
+	shared_u32 *count = &sub->self->delay[delay_bucket(
+	    now > msg->time ? now - msg->time : 0)];
+
+	news_store32(count, news_load32(count) + 1);
+}
+
 EVERY int counted(struct zcp_sub *sub, const zcp_msg *msg)
 {
+	if (__builtin_expect(msg->seq % DELAY_EVERY == 0 && msg->time != 0, 0))
+		note_delay(sub, msg);
 	news_store(&sub->self->taken, ++sub->info.messages);
 	news_store(&sub->self->taken_bytes, sub->info.bytes += msg->size);
 	return 1;

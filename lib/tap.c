@@ -45,9 +45,9 @@ static bool concerns(const struct zcp_tap *tap, const struct port *p)
 	const struct domain *d = &tap->bus->d;
 
 	if (fact_load32(&p->state) == PORT_FREE ||
-	    p->kind != PORT_PUBLISHER || p->topic >= d->m->max_topics ||
+	    p->kind != PORT_PUBLISHER || p->topic >= d->max_topics ||
 	    (p->flags & PORT_UNLISTED) ||
-	    p->participant >= d->m->max_participants)
+	    p->participant >= d->max_participants)
 		return false;
 	if (tap->pattern)
 		return topic_matches(tap->topic, d->topics[p->topic].name);
@@ -145,7 +145,7 @@ static int look(struct zcp_tap *tap)
 	for (uint32_t i = tap->count; i-- > 0;)
 		if (gone(tap, &tap->ring[i]))
 			forget(tap, i);
-	for (uint32_t i = 0; i < d->m->max_ports && rc == 0; i++)
+	for (uint32_t i = 0; i < d->max_ports && rc == 0; i++)
 		if (concerns(tap, &d->ports[i]))
 			rc = add(tap, i);
 	for (uint32_t i = 0; i < tap->count; i++)

@@ -482,6 +482,221 @@ ZCP_API void zcp_tap_source(const zcp_tap *tap, const zcp_msg *msg,
 ZCP_API int zcp_tap_wait(zcp_tap *tap, int64_t timeout)
     ZCP_RESULT __attribute__((nonnull));
 
+/* ---- observing ------------------------------------------------------------- */
+
+/*
+ * Looks at a domain from outside: maps everything read-only, registers
+ * nowhere, takes no reader's place, waits for nobody, and needs no daemon.
+ * What it tells of one object was true at one instant; objects are looked at
+ * one after another.  Nothing that stands in shared memory is trusted: what
+ * makes no sense is left out and counted (zcp_domain_facts.damaged).
+ */
+typedef struct zcp_observer zcp_observer;
+
+enum zcp_participant_state {
+	ZCP_PARTICIPANT_LIVE = 1,
+	ZCP_PARTICIPANT_STALLED,	/* lives, and its heart is silent */
+	ZCP_PARTICIPANT_LEFT,		/* in order; something of it drains */
+	ZCP_PARTICIPANT_DIED,		/* its rings drain */
+};
+enum zcp_port_state {
+	ZCP_PORT_OPEN = 1,
+	ZCP_PORT_CLOSED,		/* in order; it drains, or is retained */
+	ZCP_PORT_DEAD,			/* its owner died; it drains */
+};
+enum zcp_chunk_state { ZCP_CHUNK_LOANED = 2, ZCP_CHUNK_PUBLISHED };
+
+#define ZCP_NONE UINT32_MAX		/* no such index */
+
+typedef struct zcp_domain_facts {
+	char name[64];
+	char dir[160];			/* where its segments lie */
+	uint32_t uid;			/* of the daemon that made them */
+	uint32_t layout_major, layout_minor;
+	uint64_t instance;		/* of this creation */
+	uint64_t created;		/* CLOCK_REALTIME ns */
+	uint64_t heartbeat;		/* period, ns */
+	int symmetric;			/* 1: --fences symmetric */
+	int copy;			/* 1: files that nobody uses */
+	uint32_t max_participants, max_topics, max_ports, max_links;
+	int32_t daemon;			/* its pid; 0: none; -1: one that is not
+					   ours to see */
+	uint64_t bytes;			/* of memory committed, all segments */
+	uint64_t registrations;		/* ports opened so far */
+	uint64_t incarnations;		/* participants so far */
+	uint64_t deaths, reclaimed, demotions, refused, cut;
+	uint64_t slow;			/* times a reliable reader was found slow */
+	uint64_t long_holds;		/* times a chunk was found held for long */
+	uint64_t damaged;		/* records that made no sense, this time */
+} zcp_domain_facts;
+
+typedef struct zcp_pool_facts {
+	uint32_t chunk_size;		/* bytes */
+	uint32_t count;			/* chunks committed; limit: room for */
+	uint32_t limit;
+	uint32_t free, loaned, published;
+	uint32_t most;			/* in use at once, as far as was seen */
+	uint64_t empty;			/* times it was found empty */
+} zcp_pool_facts;
+
+typedef struct zcp_participant_facts {
+	char name[64];
+	uint32_t slot, pid, uid, gid;	/* pid 0: in a namespace not the daemon's */
+	enum zcp_participant_state state;
+	uint64_t incarnation;
+	uint64_t start_time;		/* clock ticks after boot */
+	uint64_t registered;		/* CLOCK_MONOTONIC ns */
+	uint64_t beat;			/* its last heartbeat; 0 unknown */
+	uint32_t publishers, subscribers;
+	uint32_t loans, holds;		/* chunks; holds one by one */
+} zcp_participant_facts;
+
+typedef struct zcp_topic_facts {
+	char name[192];
+	int pattern;
+	uint32_t index;			/* as port and chunk facts name it */
+	uint32_t publishers, subscribers;	/* open ones */
+} zcp_topic_facts;
+
+/* How long messages took from stamp to take: counts of 1 in 64 messages by
+ * powers of 2^(1/4), see zcp_delay_bound(). */
+#define ZCP_DELAY_BUCKETS 128
+
+typedef struct zcp_port_facts {
+	uint32_t index, serial;
+	int publisher;			/* 1, or 0: a subscription */
+	enum zcp_port_state state;
+	uint32_t participant;		/* index in zcp_snapshot.participant */
+	uint32_t topic;			/* index in zcp_snapshot.topic */
+	int reliable, unlisted;
+	uint32_t links;
+	uint64_t ended_at;		/* CLOCK_MONOTONIC ns; 0 it is open */
+	/* of a publisher */
+	uint32_t slots, history;
+	uint64_t retain;		/* ns; UINT64_MAX for ever */
+	uint64_t tail, head;		/* first seq that is there; next seq */
+	uint64_t messages, bytes;	/* published so far */
+	uint64_t unseen;		/* of those while nobody subscribed */
+	uint64_t waits;			/* times it slept for room or memory */
+	int waiting;			/* 1: it does so now */
+	uint32_t loans;			/* chunks on loan to it */
+	uint32_t chunks;		/* chunks published, not yet free */
+	uint64_t interval_min, interval_max;	/* ns between messages since the
+					   last look, from stamps; 0 unknown */
+	double interval_mean;
+	/* of a subscription */
+	uint32_t depth, holds_most, held;
+	uint64_t taken, taken_bytes, lost;
+	uint64_t lag;			/* messages not yet taken, all publishers */
+	uint64_t slow_since;		/* CLOCK_MONOTONIC ns; 0: it is not */
+	uint32_t delay[ZCP_DELAY_BUCKETS];
+} zcp_port_facts;
+
+/* One reader at one publisher. */
+typedef struct zcp_link_facts {
+	uint32_t publisher, reader;	/* indices in zcp_snapshot.port */
+	int reliable, demoted;
+	int joined, let_go;		/* let_go: it has read an ended ring */
+	uint64_t at;			/* next seq it takes, if joined */
+	uint64_t lag, lost;
+	uint64_t waiting;		/* ns since the message that it is to take
+					   next was stamped; 0 unknown */
+	uint32_t held;			/* chunks */
+} zcp_link_facts;
+
+/* One chunk that is not free. */
+typedef struct zcp_chunk_facts {
+	uint32_t pool, index;
+	enum zcp_chunk_state state;
+	uint32_t serial;		/* of the port that owns it */
+	uint32_t port;			/* index in zcp_snapshot.port, or ZCP_NONE */
+	uint64_t seq;			/* of its last message, if published */
+	int in_ring;			/* its last message can still be taken */
+	uint32_t offset, length, kind;	/* of that message; length 0 unknown */
+	uint64_t time;			/* of that message's stamp; 0 unknown */
+	uint32_t first_holder, holders;	/* in zcp_snapshot.holder */
+	uint8_t preview[64];		/* of that message */
+	uint32_t preview_size;
+} zcp_chunk_facts;
+
+typedef struct zcp_holder_facts {
+	uint32_t chunk;			/* index in zcp_snapshot.chunk */
+	uint32_t link;			/* index in zcp_snapshot.link, or ZCP_NONE */
+	uint32_t reader;		/* index in zcp_snapshot.port */
+} zcp_holder_facts;
+
+typedef struct zcp_snapshot {
+	uint64_t time;			/* CLOCK_MONOTONIC ns */
+	zcp_domain_facts domain;
+	zcp_pool_facts *pool;
+	zcp_participant_facts *participant;
+	zcp_topic_facts *topic;
+	zcp_port_facts *port;
+	zcp_link_facts *link;
+	zcp_chunk_facts *chunk;		/* with ZCP_LOOK_CHUNKS */
+	zcp_holder_facts *holder;	/* by chunk; with ZCP_LOOK_CHUNKS */
+	size_t pools, participants, topics, ports, links, chunks, holders;
+} zcp_snapshot;
+
+/*
+ * zcp_observe - open a domain to look at it.
+ *   domain  NULL: $ZCP_DOMAIN, else "default"
+ *   dir     NULL: /dev/shm; else a directory with copies of its segments
+ * Returns 0 and an observer that the caller ends with zcp_observe_end();
+ * -ZCP_E_ARG, -ZCP_E_NODAEMON (there is no such domain), -ZCP_E_PERM,
+ * -ZCP_E_LAYOUT, -ZCP_E_DAMAGED, -ZCP_E_SYS.  Any thread; the observer is
+ * used by one at a time.
+ */
+ZCP_API int zcp_observe(zcp_observer **observer, const char *domain,
+    const char *dir) ZCP_RESULT __attribute__((nonnull(1)));
+ZCP_API void zcp_observe_end(zcp_observer **observer) __attribute__((nonnull));
+
+enum { ZCP_LOOK_CHUNKS = 1, ZCP_LOOK_PREVIEWS = 2 };
+
+/*
+ * zcp_look - what is there now.
+ *   what  ZCP_LOOK_CHUNKS: each chunk that is not free, and who holds it;
+ *         ZCP_LOOK_PREVIEWS: with the first bytes of its last message
+ * Follows a domain that was removed and made anew.  Returns 0 and a snapshot
+ * that the caller frees with zcp_snapshot_free(); errors as zcp_observe().
+ */
+ZCP_API int zcp_look(zcp_observer *observer, unsigned what,
+    zcp_snapshot **snapshot) ZCP_RESULT __attribute__((nonnull));
+ZCP_API void zcp_snapshot_free(zcp_snapshot **snapshot)
+    __attribute__((nonnull));
+
+typedef struct zcp_port_rates {
+	double messages, bytes;		/* a second: published, or taken */
+	double lost;
+	uint64_t delays;		/* samples of the delay */
+	uint64_t delay_p50, delay_p99, delay_max;	/* ns, from stamp to take */
+} zcp_port_rates;
+
+/*
+ * zcp_rates - what port `i` of `now` did since `before` (NULL: all its life,
+ * without rates).  Returns 1, or 0 when it was not there then: all zero.
+ */
+ZCP_API int zcp_rates(const zcp_snapshot *before, const zcp_snapshot *now,
+    size_t i, zcp_port_rates *rates) __attribute__((nonnull(2, 4)));
+
+/*
+ * zcp_blocker - the link that keeps publisher port `i` from going on, were its
+ * ring full: the reliable reader that is furthest behind.  ZCP_NONE: nobody
+ * is behind.
+ */
+ZCP_API uint32_t zcp_blocker(const zcp_snapshot *snapshot, size_t i)
+    __attribute__((nonnull));
+
+/*
+ * zcp_check - does everything hold that must?  Calls tell(arg, text) for each
+ * violation, in words.  In a domain at work several looks are taken, and only
+ * what each of them finds is told.  Returns the number of violations; errors
+ * as zcp_look().
+ */
+ZCP_API int zcp_check(zcp_observer *observer,
+    void (*tell)(void *arg, const char *text), void *arg)
+    ZCP_RESULT __attribute__((nonnull(1, 2)));
+
 /* ---- typed messages ------------------------------------------------------ */
 
 /*

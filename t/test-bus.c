@@ -796,7 +796,7 @@ START_TEST(port_serials_that_wrap_pass_by_those_in_use)
 		zcp_stop_offer(&pub);
 	}
 	ck_assert_uint_eq(d.m->serial_epoch, 2);
-	for (uint32_t i = 0, same = 0; i < d.m->max_ports; i++) {
+	for (uint32_t i = 0, same = 0; i < d.max_ports; i++) {
 		same += d.ports[i].state != PORT_FREE &&
 		    d.ports[i].serial == serial;
 		ck_assert_uint_le(same, 1);

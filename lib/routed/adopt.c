@@ -37,7 +37,7 @@ bool domain_absent(const struct settings *s)
 
 bool somebody_lives(const struct routed *r)
 {
-	for (uint32_t i = 0; i < r->d.m->max_participants; i++)
+	for (uint32_t i = 0; i < r->d.max_participants; i++)
 		if (fact_load32(&r->d.participants[i].state) ==
 		    PARTICIPANT_LIVE && !participant_dead(&r->d, i))
 			return true;
@@ -46,7 +46,7 @@ bool somebody_lives(const struct routed *r)
 
 bool something_is_left(const struct routed *r)
 {
-	for (uint32_t i = 0; i < r->d.m->max_participants; i++)
+	for (uint32_t i = 0; i < r->d.max_participants; i++)
 		if (fact_load32(&r->d.participants[i].state) !=
 		    PARTICIPANT_FREE)
 			return true;
@@ -103,14 +103,14 @@ static void wake_everybody(struct routed *r)
 		generation_bump(r, i);
 	chain_each(&r->of_state, PORTS_ENDED, i, after)
 		generation_bump(r, i);
-	for (uint32_t i = 0; i < bell_count(r->d.m); i++)
+	for (uint32_t i = 0; i < bell_count(r->d.max_topics, r->d.max_ports); i++)
 		bell_ring(domain_bell(&r->d, i));
 	bell_announce(domain_bell(&r->d, BELL_DOMAIN));
 }
 
 static void bury_the_dead(struct routed *r)
 {
-	for (uint32_t i = 0; i < r->d.m->max_participants; i++) {
+	for (uint32_t i = 0; i < r->d.max_participants; i++) {
 		struct participant *p = &r->d.participants[i];
 
 		if (fact_load32(&p->state) == PARTICIPANT_LIVE)
@@ -147,10 +147,10 @@ static int open_tables(struct routed *r)
 {
 	int rc;
 
-	r->watch = calloc(r->d.m->max_participants, sizeof(*r->watch));
+	r->watch = calloc(r->d.max_participants, sizeof(*r->watch));
 	if (r->watch == NULL)
 		return error_set(ZCP_E_SYS, "out of memory");
-	for (uint32_t i = 0; i < r->d.m->max_participants; i++)
+	for (uint32_t i = 0; i < r->d.max_participants; i++)
 		r->watch[i].pidfd = -1;
 	if ((rc = registry_open(r)) < 0 || (rc = retain_open(r)) < 0)
 		return rc;
@@ -194,7 +194,7 @@ void domain_let_go(struct routed *r)
 {
 	struct topic_name *t, *next;
 
-	for (uint32_t i = 0; r->watch != NULL && i < r->d.m->max_participants;
+	for (uint32_t i = 0; r->watch != NULL && i < r->d.max_participants;
 	    i++)
 		watch_remove(r, i);
 	HASH_ITER(hh, r->topics, t, next) {

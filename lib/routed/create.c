@@ -49,8 +49,6 @@ static uint64_t words_bytes(const struct settings *s)
 
 struct sizes domain_sizes(const struct settings *s)
 {
-	struct mgmt m = { .max_topics = s->max_topics,
-	    .max_ports = s->max_ports };
 	struct sizes z = {
 		.mgmt = align_up(sizeof(struct mgmt) +
 		    (uint64_t)s->max_participants * sizeof(struct participant) +
@@ -58,7 +56,8 @@ struct sizes domain_sizes(const struct settings *s)
 		    (uint64_t)s->max_ports * sizeof(struct port) +
 		    (uint64_t)s->max_links * sizeof(uint64_t), PAGE),
 		.bell = align_up(sizeof(struct segment_head) +
-		    (uint64_t)bell_count(&m) * sizeof(struct bell), PAGE),
+		    bell_count(s->max_topics, s->max_ports) *
+		    sizeof(struct bell), PAGE),
 		.pool = align_up(sizeof(struct segment_head) + words_bytes(s),
 		    PAGE),
 		.data = PAGE,

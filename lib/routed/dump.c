@@ -15,7 +15,7 @@ static void dump_domain(struct routed *r, struct text *t)
 	    "max_topics=%u max_ports=%u max_links=%u heartbeat_ms=%" PRIu64
 	    " registrations=%" PRIu64 " incarnations=%" PRIu64 "\n",
 	    r->d.name, (unsigned)r->d.uid, LAYOUT_MAJOR, LAYOUT_MINOR,
-	    m->max_participants, m->max_topics, m->max_ports, m->max_links,
+	    r->d.max_participants, r->d.max_topics, r->d.max_ports, r->d.max_links,
 	    m->heartbeat / 1000000, fact_load(&m->registrations),
 	    fact_load(&m->incarnations));
 }
@@ -115,10 +115,10 @@ static uint64_t table_size(struct routed *r, uint64_t table)
 {
 	switch (table) {
 	case DUMP_DOMAIN: return 1;
-	case DUMP_TOPICS: return r->d.m->max_topics;
-	case DUMP_PARTICIPANTS: return r->d.m->max_participants;
-	case DUMP_PORTS: return r->d.m->max_ports;
-	case DUMP_LINKS: return (uint64_t)r->d.m->max_ports << 16;
+	case DUMP_TOPICS: return r->d.max_topics;
+	case DUMP_PARTICIPANTS: return r->d.max_participants;
+	case DUMP_PORTS: return r->d.max_ports;
+	case DUMP_LINKS: return (uint64_t)r->d.max_ports << 16;
 	default: break;
 	}
 	table -= DUMP_CHUNKS;

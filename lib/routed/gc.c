@@ -162,15 +162,15 @@ static void name_owner(const struct gc *g, struct heap *h)
 	const struct domain *d = &g->r.d;
 	const struct port *p;
 
-	if (h->key.port >= d->m->max_ports)
+	if (h->key.port >= d->max_ports)
 		return;
 	p = &d->ports[h->key.port];
-	if (p->participant < d->m->max_participants) {
+	if (p->participant < d->max_participants) {
 		snprintf(h->name, sizeof(h->name), "%.*s", NAME_SIZE - 1,
 		    d->participants[p->participant].name);
 		h->pid = d->participants[p->participant].pid;
 	}
-	if (p->topic < d->m->max_topics)
+	if (p->topic < d->max_topics)
 		snprintf(h->topic, sizeof(h->topic), "%.*s", TOPIC_NAME - 1,
 		    d->topics[p->topic].name);
 }
@@ -250,10 +250,10 @@ static int list_dead(struct gc *g)
 {
 	const struct domain *d = &g->r.d;
 
-	g->late = calloc(d->m->max_participants, sizeof(*g->late));
+	g->late = calloc(d->max_participants, sizeof(*g->late));
 	if (g->late == NULL)
 		return error_set(ZCP_E_SYS, "out of memory");
-	for (uint32_t i = 0; i < d->m->max_participants; i++) {
+	for (uint32_t i = 0; i < d->max_participants; i++) {
 		const struct participant *p = &d->participants[i];
 		struct late *late = &g->late[g->lates];
 		enum fate fate;

@@ -33,16 +33,15 @@ static void mark(struct routed *r, uint64_t extent, uint8_t used)
 
 int links_rebuild(struct routed *r)
 {
-	const struct mgmt *m = r->d.m;
 
-	r->link_used = calloc(m->max_links, 1);
+	r->link_used = calloc(r->d.max_links, 1);
 	if (r->link_used == NULL)
 		return error_set(ZCP_E_SYS, "out of memory");
-	for (uint32_t i = 0; i < m->max_ports; i++) {
+	for (uint32_t i = 0; i < r->d.max_ports; i++) {
 		uint64_t e = extent_of(r, i);
 
-		if (extent_first(e) > m->max_links ||
-		    extent_capacity(e) > m->max_links - extent_first(e) ||
+		if (extent_first(e) > r->d.max_links ||
+		    extent_capacity(e) > r->d.max_links - extent_first(e) ||
 		    extent_count(e) > extent_capacity(e))
 			return error_set(ZCP_E_DAMAGED, "domain %s: port %u "
 			    "has a list of links that lies outside of the "
@@ -54,7 +53,7 @@ int links_rebuild(struct routed *r)
 
 static uint32_t find_run(struct routed *r, uint32_t length)
 {
-	uint32_t run = 0, most = r->d.m->max_links;
+	uint32_t run = 0, most = r->d.max_links;
 
 	/* Next fit: from where the last one was found, once round. */
 	for (uint32_t k = 0, i = r->link_rover; k < most + length; k++, i++) {
@@ -86,7 +85,7 @@ static int move_list(struct routed *r, uint32_t port)
 
 	if (first == UINT32_MAX)
 		return error_set(ZCP_E_REFUSED, "all %u links between ports "
-		    "are in use (zcp-routed --max-links)", r->d.m->max_links);
+		    "are in use (zcp-routed --max-links)", r->d.max_links);
 	for (uint32_t i = 0; i < extent_count(e); i++)
 		fact_publish(&r->d.links[first + i],
 		    fact_load(&r->d.links[extent_first(e) + i]));

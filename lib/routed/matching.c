@@ -34,7 +34,7 @@ const struct cursor *port_cursor(struct routed *r, uint32_t subscriber,
     uint32_t cursor)
 {
 	const struct port *p = port_of(r, subscriber);
-	const struct subscription *s = subscriber >= r->d.m->max_ports ||
+	const struct subscription *s = subscriber >= r->d.max_ports ||
 	    p->kind != PORT_SUBSCRIBER ? NULL : subscription_of(r, subscriber);
 
 	return s == NULL || cursor >= p->slots ? NULL :
@@ -112,7 +112,7 @@ static void part_from_ended(struct routed *r, uint32_t subscriber)
 		uint32_t p = link_port(fact_load(
 		    &r->d.links[extent_first(e) + i]));
 
-		if (p < r->d.m->max_ports && fact_load32(
+		if (p < r->d.max_ports && fact_load32(
 		    &port_of(r, p)->state) != PORT_OPEN)
 			match_part(r, p);
 	}
@@ -314,14 +314,14 @@ void unmatch_port(struct routed *r, uint32_t port)
 		uint64_t link = fact_load(&r->d.links[extent_first(e)]);
 		uint32_t other = link_port(link);
 
-		if (other < r->d.m->max_ports) {
+		if (other < r->d.max_ports) {
 			if (p->redeems != 0)
 				open_gate(r, other, port, link);
 			link_remove(r, other, port);
 			/* A publisher may have waited for this reader. */
 			if (p->kind == PORT_SUBSCRIBER)
 				bell_announce(domain_bell(&r->d,
-				    bell_of_port(r->d.m, other)));
+				    bell_of_port(r->d.max_topics, other)));
 		}
 		link_remove(r, port, other);
 	}
@@ -337,11 +337,11 @@ static void demote_port(struct routed *r, uint32_t port, bool on)
 		uint32_t publisher = link_port(fact_load(
 		    &r->d.links[extent_first(e) + i]));
 
-		if (publisher >= r->d.m->max_ports)
+		if (publisher >= r->d.max_ports)
 			continue;
 		link_flag(r, publisher, port, LINK_DEMOTED, on);
 		bell_announce(domain_bell(&r->d,
-		    bell_of_port(r->d.m, publisher)));
+		    bell_of_port(r->d.max_topics, publisher)));
 	}
 }
 
@@ -456,7 +456,7 @@ static void remove_dangling(struct routed *r, uint32_t port)
 		uint64_t link = fact_load(&r->d.links[extent_first(e) + i]);
 		uint32_t other = link_port(link);
 
-		if (other < r->d.m->max_ports &&
+		if (other < r->d.max_ports &&
 		    fact_load32(&port_of(r, other)->state) != PORT_FREE &&
 		    fact_load32(&port_of(r, other)->serial) ==
 		    link_serial(link)) {
@@ -471,7 +471,7 @@ static void remove_dangling(struct routed *r, uint32_t port)
 /* Killed between the mark on a participant and those on its links. */
 static void repair_demotions(struct routed *r)
 {
-	for (uint32_t i = 0; i < r->d.m->max_participants; i++) {
+	for (uint32_t i = 0; i < r->d.max_participants; i++) {
 		const struct participant *p = &r->d.participants[i];
 
 		if (fact_load32(&p->state) == PARTICIPANT_LIVE)

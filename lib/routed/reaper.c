@@ -153,7 +153,7 @@ void heartbeats(struct routed *r)
 	/* A daemon that slept with everybody else has no say in who is late. */
 	if (!on_time)
 		return;
-	for (uint32_t i = 0; i < r->d.m->max_participants; i++)
+	for (uint32_t i = 0; i < r->d.max_participants; i++)
 		if (fact_load32(&r->d.participants[i].state) ==
 		    PARTICIPANT_LIVE && r->watch[i].peer != NULL)
 			heartbeat(r, i, now);
@@ -329,7 +329,7 @@ bool drain(struct routed *r)
 			if (r->d.ports[i].kind == PORT_PUBLISHER)
 				left |= drain_port(r, i);
 	}
-	for (uint32_t i = 0; i < r->d.m->max_participants; i++)
+	for (uint32_t i = 0; i < r->d.max_participants; i++)
 		if (fact_load32(&r->d.participants[i].state) ==
 		    PARTICIPANT_ENDED &&
 		    chain_first(&r->of_owner, i) == CHAIN_END)

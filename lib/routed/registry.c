@@ -55,7 +55,7 @@ static int topic_get(struct routed *r, const char *name, bool pattern)
 	i = chain_first(&r->of_kind, TOPIC_FREE);
 	if (i == CHAIN_END)
 		return error_set(ZCP_E_REFUSED, "all %u topics are in use "
-		    "(zcp-routed --max-topics)", r->d.m->max_topics);
+		    "(zcp-routed --max-topics)", r->d.max_topics);
 	if ((rc = topic_index(r, name, i)) < 0)
 		return rc;
 	topic = &r->d.topics[i];
@@ -99,7 +99,7 @@ static int find_slot(struct routed *r, uint64_t nonce, pid_t pid,
 	int vacant = -1;
 
 	*repeated = false;
-	for (uint32_t i = 0; i < r->d.m->max_participants; i++) {
+	for (uint32_t i = 0; i < r->d.max_participants; i++) {
 		const struct participant *p = &r->d.participants[i];
 		uint32_t state = fact_load32(&p->state);
 
@@ -114,7 +114,7 @@ static int find_slot(struct routed *r, uint64_t nonce, pid_t pid,
 	return vacant >= 0 ? vacant : error_set(ZCP_E_REFUSED, "all %u "
 	    "participants are in use, those that ended and left "
 	    "unread messages included (zcp-routed --max-participants)",
-	    r->d.m->max_participants);
+	    r->d.max_participants);
 }
 
 static int member_create(struct routed *r, uint32_t slot, uint64_t incarnation,
@@ -237,7 +237,7 @@ static int find_port(struct routed *r, const struct registration *want,
 	*repeated = false;
 	return vacant != CHAIN_END ? (int)vacant : error_set(ZCP_E_REFUSED,
 	    "all %u ports are in use (zcp-routed --max-ports)",
-	    r->d.m->max_ports);
+	    r->d.max_ports);
 }
 
 static int check_place(struct routed *r, const struct registration *want)
@@ -380,11 +380,11 @@ void port_end(struct routed *r, uint32_t index, bool died)
 		uint32_t publisher = link_port(fact_load(
 		    &r->d.links[extent_first(e) + i]));
 
-		if (publisher >= r->d.m->max_ports)
+		if (publisher >= r->d.max_ports)
 			continue;
 		link_flag(r, publisher, index, LINK_DEMOTED, true);
 		bell_announce(domain_bell(&r->d,
-		    bell_of_port(r->d.m, publisher)));
+		    bell_of_port(r->d.max_topics, publisher)));
 	}
 	drain_soon(r);
 }
@@ -429,7 +429,7 @@ static int rebuild_topics(struct routed *r)
 {
 	int rc = 0;
 
-	for (uint32_t i = 0; i < r->d.m->max_topics && rc == 0; i++) {
+	for (uint32_t i = 0; i < r->d.max_topics && rc == 0; i++) {
 		struct topic *topic = &r->d.topics[i];
 
 		topic->publishers = topic->subscribers = 0;
@@ -442,13 +442,13 @@ static int rebuild_topics(struct routed *r)
 		chain_remove(&r->of_kind, TOPIC_FREE, i);
 		chain_add(&r->of_kind, fact_load32(&topic->state), i);
 	}
-	for (uint32_t i = 0; i < r->d.m->max_ports && rc == 0; i++) {
+	for (uint32_t i = 0; i < r->d.max_ports && rc == 0; i++) {
 		struct port *p = &r->d.ports[i];
 
 		if (fact_load32(&p->state) == PORT_FREE)
 			continue;
-		if (p->topic >= r->d.m->max_topics ||
-		    p->participant >= r->d.m->max_participants)
+		if (p->topic >= r->d.max_topics ||
+		    p->participant >= r->d.max_participants)
 			return error_set(ZCP_E_DAMAGED, "domain %s: the record "
 			    "of port %u makes no sense", r->d.name, i);
 		port_enlist(r, i);
@@ -461,12 +461,12 @@ static int rebuild_topics(struct routed *r)
 	}
 	/* A daemon was killed before it counted, and answered, this one: its
 	 * owner asks again. */
-	for (uint32_t i = 0; i < r->d.m->max_ports && rc == 0; i++)
+	for (uint32_t i = 0; i < r->d.max_ports && rc == 0; i++)
 		if (fact_load32(&r->d.ports[i].state) != PORT_FREE &&
 		    r->d.ports[i].registration >
 		    fact_load(&r->d.m->registrations))
 			port_forget(r, i);
-	for (uint32_t i = 0; i < r->d.m->max_topics && rc == 0; i++)
+	for (uint32_t i = 0; i < r->d.max_topics && rc == 0; i++)
 		if (fact_load32(&r->d.topics[i].state) != TOPIC_FREE)
 			topic_put(r, i);
 	return rc;
@@ -474,24 +474,23 @@ static int rebuild_topics(struct routed *r)
 
 int registry_open(struct routed *r)
 {
-	const struct mgmt *m = r->d.m;
 	int rc;
 
-	if ((rc = chain_open(&r->of_topic, m->max_topics, m->max_ports)) < 0 ||
-	    (rc = chain_open(&r->of_owner, m->max_participants,
-	    m->max_ports)) < 0 ||
-	    (rc = chain_open(&r->of_state, PORT_LISTS, m->max_ports)) < 0 ||
+	if ((rc = chain_open(&r->of_topic, r->d.max_topics, r->d.max_ports)) < 0 ||
+	    (rc = chain_open(&r->of_owner, r->d.max_participants,
+	    r->d.max_ports)) < 0 ||
+	    (rc = chain_open(&r->of_state, PORT_LISTS, r->d.max_ports)) < 0 ||
 	    (rc = chain_open(&r->of_kind, TOPIC_PATTERN + 1,
-	    m->max_topics)) < 0)
+	    r->d.max_topics)) < 0)
 		return rc;
-	r->drained_to = malloc(m->max_ports * sizeof(*r->drained_to));
+	r->drained_to = malloc(r->d.max_ports * sizeof(*r->drained_to));
 	if (r->drained_to == NULL)
 		return error_set(ZCP_E_SYS, "out of memory");
 	/* Not looked at yet: what had ended before an adoption. */
-	memset(r->drained_to, 0xff, m->max_ports * sizeof(*r->drained_to));
-	for (uint32_t i = 0; i < m->max_ports; i++)
+	memset(r->drained_to, 0xff, r->d.max_ports * sizeof(*r->drained_to));
+	for (uint32_t i = 0; i < r->d.max_ports; i++)
 		chain_add(&r->of_state, PORTS_SPARE, i);
-	for (uint32_t i = 0; i < m->max_topics; i++)
+	for (uint32_t i = 0; i < r->d.max_topics; i++)
 		chain_add(&r->of_kind, TOPIC_FREE, i);
 	return 0;
 }
@@ -509,7 +508,7 @@ int registry_rebuild(struct routed *r)
 {
 	int rc = rebuild_topics(r);
 
-	for (uint32_t i = 0; i < r->d.m->max_participants && rc == 0; i++) {
+	for (uint32_t i = 0; i < r->d.max_participants && rc == 0; i++) {
 		uint32_t state = fact_load32(&r->d.participants[i].state);
 
 		r->d.participants[i].name[NAME_SIZE - 1] = '\0';

@@ -31,7 +31,7 @@ bool retained(const struct routed *r, uint32_t port)
 
 bool retain_pending(const struct routed *r)
 {
-	for (uint32_t i = 0; i < r->d.m->max_ports; i++) {
+	for (uint32_t i = 0; i < r->d.max_ports; i++) {
 		const struct port *p = &r->d.ports[i];
 		uint32_t state = fact_load32(&p->state);
 
@@ -106,11 +106,10 @@ void retain_plan(struct routed *r)
 
 int retain_open(struct routed *r)
 {
-	const struct mgmt *m = r->d.m;
 
-	r->keep = calloc(m->max_ports, sizeof(*r->keep));
-	r->ended = calloc(m->max_ports, sizeof(*r->ended));
-	r->budget = calloc(m->max_topics, sizeof(*r->budget));
+	r->keep = calloc(r->d.max_ports, sizeof(*r->keep));
+	r->ended = calloc(r->d.max_ports, sizeof(*r->ended));
+	r->budget = calloc(r->d.max_topics, sizeof(*r->budget));
 	return r->keep && r->ended && r->budget ? 0 :
 	    error_set(ZCP_E_SYS, "out of memory");
 }

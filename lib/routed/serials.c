@@ -41,7 +41,7 @@ static bool collect(struct routed *r)
 		return false;
 	memset(r->serials_named, 0, bytes);
 	name(r->serials_named, 0);
-	for (uint32_t i = 0; i < r->d.m->max_ports; i++)
+	for (uint32_t i = 0; i < r->d.max_ports; i++)
 		name(r->serials_named, fact_load32(&r->d.ports[i].serial));
 	for (uint32_t p = 0; p < r->d.pools.count; p++)
 		for (uint32_t i = 0; i < pool_count(&r->d.pools.pool[p]); i++)
@@ -53,7 +53,7 @@ static bool collect(struct routed *r)
  * then, if the very same word came back. */
 static bool old_sweep(struct routed *r, uint32_t epoch)
 {
-	for (uint32_t i = 0; i < r->d.m->max_participants; i++) {
+	for (uint32_t i = 0; i < r->d.max_participants; i++) {
 		uint64_t since = r->watch[i].peer == NULL ? 0 :
 		    fact_load(&r->watch[i].peer->member->sweeping);
 

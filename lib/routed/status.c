@@ -49,7 +49,7 @@ static uint32_t count_participants(const struct routed *r)
 {
 	uint32_t n = 0;
 
-	for (uint32_t i = 0; i < r->d.m->max_participants; i++)
+	for (uint32_t i = 0; i < r->d.max_participants; i++)
 		n += fact_load32(&r->d.participants[i].state) ==
 		    PARTICIPANT_LIVE;
 	return n;
@@ -164,9 +164,9 @@ static bool say_item(struct routed *r, struct text *t, uint32_t i)
 	}
 	if ((i -= 1) < r->d.pools.count)
 		say_pool(r, t, i);
-	else if ((i -= r->d.pools.count) < r->d.m->max_participants)
+	else if ((i -= r->d.pools.count) < r->d.max_participants)
 		say_participant(r, t, i);
-	else if ((i -= r->d.m->max_participants) < r->ports_most)
+	else if ((i -= r->d.max_participants) < r->ports_most)
 		say_port(r, t, i);
 	else
 		return false;
@@ -185,7 +185,7 @@ void status_log_participants(struct routed *r)
 {
 	uint32_t n = 0;
 
-	for (uint32_t i = 0; i < r->d.m->max_participants; i++) {
+	for (uint32_t i = 0; i < r->d.max_participants; i++) {
 		char line[512] = "";
 		struct text t = { line, sizeof(line), 0 };
 

@@ -144,7 +144,7 @@ static int sender(struct routed *r, struct request *q, uint32_t *slot)
 	if (named == UINT32_MAX && q->fields > 0 &&
 	    isdigit((unsigned char)q->field[0][0]))
 		named = (uint32_t)strtoul(q->field[0], NULL, 10);
-	for (uint32_t i = 0; i < r->d.m->max_participants; i++) {
+	for (uint32_t i = 0; i < r->d.max_participants; i++) {
 		const struct participant *p = &r->d.participants[i];
 
 		if (fact_load32(&p->state) != PARTICIPANT_LIVE ||
@@ -193,7 +193,7 @@ static int part_of(const struct routed *r, const struct request *q,
 		*size = (uint64_t)st.st_size;
 	} else if (**part == 'p' && isdigit((unsigned char)(*part)[1]) &&
 	    (slot = (uint32_t)strtoul(*part + 1, &end, 10), *end == '\0') &&
-	    slot < r->d.m->max_participants &&
+	    slot < r->d.max_participants &&
 	    fact_load32(&r->d.participants[slot].state) != PARTICIPANT_FREE)
 		*size = MEMBER_WINDOW;
 	else
@@ -262,7 +262,7 @@ static int do_release(struct routed *r, struct request *q)
 	int rc;
 
 	if ((rc = sender(r, q, &slot)) < 0 ||
-	    (rc = number32(q, "port", r->d.m->max_ports - 1, UINT32_MAX,
+	    (rc = number32(q, "port", r->d.max_ports - 1, UINT32_MAX,
 	    &port)) < 0 ||
 	    (rc = number32(q, "serial", SERIAL_MASK, 0, &serial)) < 0)
 		return rc;

@@ -103,7 +103,7 @@ static bool has_participants(void *arg)
 {
 	uint64_t there = 0;
 
-	for (uint32_t i = 0; i < domain.m->max_participants; i++)
+	for (uint32_t i = 0; i < domain.max_participants; i++)
 		there += fact_load32(&domain.participants[i].state) !=
 		    PARTICIPANT_FREE;
 	return there == *(uint64_t *)arg;

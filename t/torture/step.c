@@ -150,7 +150,7 @@ static void somebody_sleeps(struct world *w)
 
 	(void)w;
 	must(domain_attach(&d, bus_domain, geteuid(), false));
-	for (uint32_t i = 0; i < d.m->max_topics; i++)
+	for (uint32_t i = 0; i < d.max_topics; i++)
 		if (fact_load32(&d.topics[i].state) == TOPIC_NAMED)
 			bell_mark(domain_bell(&d, bell_of_topic(i)));
 	bell_mark(domain_bell(&d, BELL_DOMAIN));
