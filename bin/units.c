@@ -213,3 +213,20 @@ const char *show_time(int64_t ns)
 	    (int)(s / 60 % 60), (int)(s % 60));
 	return out;
 }
+
+const char *show_duration(double ns)
+{
+	char *text = buffer();
+
+	if (ns < 1e3)
+		snprintf(text, BUFFER, "%.0f ns", ns);
+	else if (ns < 1e6)
+		snprintf(text, BUFFER, "%.1f us", ns / 1e3);
+	else if (ns < 1e9)
+		snprintf(text, BUFFER, "%.1f ms", ns / 1e6);
+	else if (ns < 3600e9)
+		snprintf(text, BUFFER, "%.1f s", ns / 1e9);
+	else
+		return show_time((int64_t)ns);
+	return text;
+}

@@ -33,5 +33,7 @@ size_t unescape(char *text);
 const char *show_bytes(double bytes);
 const char *show_count(double count);
 const char *show_time(int64_t ns);
+/* "350 ns", "12.3 us", "1.20 s": how long something took. */
+const char *show_duration(double ns);
 
 #endif

@@ -206,12 +206,19 @@ int zcp_look(zcp_observer *o, unsigned what, zcp_snapshot **snapshot)
 static const zcp_port_facts *same_port(const zcp_snapshot *s,
     const zcp_port_facts *p)
 {
-	for (size_t i = 0; s != NULL && s->domain.instance != 0 &&
-	    i < s->ports; i++)
-		if (s->port[i].index == p->index)
-			return s->port[i].serial == p->serial ? &s->port[i] :
-			    NULL;
-	return NULL;
+	size_t from = 0, to = s->ports;
+
+	/* They come in the order of their indices. */
+	while (from < to) {
+		size_t mid = from + (to - from) / 2;
+
+		if (s->port[mid].index < p->index)
+			from = mid + 1;
+		else
+			to = mid;
+	}
+	return from < s->ports && s->port[from].index == p->index &&
+	    s->port[from].serial == p->serial ? &s->port[from] : NULL;
 }
 
 /* The bound below which `part` of all samples lie. */
