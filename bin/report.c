@@ -10,6 +10,8 @@
 #include "liveness.h"
 #include "units.h"
 
+enum { LAG_BAR = 8 };
+
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
 /* ---- words ---------------------------------------------------------------------- */
@@ -74,6 +76,27 @@ void command_of(const zcp_snapshot *s, const zcp_participant_facts *f,
 		if ((unsigned char)text[i] < ' ' || text[i] == 0x7f)
 			text[i] = ' ';
 	text[n > 0 ? n : 0] = '\0';
+}
+
+const char *bar(double part, unsigned width)
+{
+	static char texts[8][BAR_MOST + 3];
+	static unsigned next;
+	char *text = texts[next++ % 8];
+	unsigned full;
+
+	if (width > BAR_MOST)
+		width = BAR_MOST;
+	part = part < 0 ? 0 : part > 1 ? 1 : part;
+	full = (unsigned)(part * width + 0.5);
+	/* A little is not nothing. */
+	if (full == 0 && part > 0)
+		full = 1;
+	text[0] = '[';
+	memset(text + 1, '#', full);
+	memset(text + 1 + full, '.', width - full);
+	strcpy(text + 1 + width, "]");
+	return text;
 }
 
 /* ---- sums ------------------------------------------------------------------------ */
@@ -188,6 +211,8 @@ static void sum_add(struct sum *all, const struct sum *one)
 	most(&all->delay_p50, one->delay_p50);
 	most(&all->delay_p99, one->delay_p99);
 	most(&all->lag, one->lag);
+	if (one->full > all->full)
+		all->full = one->full;
 	/* Of several publishers together: their rates add up. */
 	if (one->interval_mean > 0)
 		all->interval_mean = 1 / (1 / one->interval_mean +
@@ -198,6 +223,7 @@ void report_begin(struct report *r, const zcp_snapshot *now,
     const zcp_snapshot *before)
 {
 	enum mark *port, *topic;
+	double *fullest;
 
 	*r = (struct report){ .now = now, .before = before };
 	r->port = or_die(calloc(now->ports + 1, sizeof(*r->port)));
@@ -205,12 +231,21 @@ void report_begin(struct report *r, const zcp_snapshot *now,
 	r->blocked_by = or_die(calloc(now->ports + 1, sizeof(uint32_t)));
 	port = or_die(calloc(now->ports + 1, sizeof(*port)));
 	topic = or_die(calloc(now->topics + 1, sizeof(*topic)));
+	fullest = or_die(calloc(now->ports + 1, sizeof(*fullest)));
 	find_blockers(r);
 	mark_all(r, port);
+	for (size_t i = 0; i < now->links; i++) {
+		const zcp_link_facts *f = &now->link[i];
+		double full = (double)f->lag / now->port[f->publisher].slots;
+
+		if (full > fullest[f->reader])
+			fullest[f->reader] = full;
+	}
 	for (size_t i = 0; i < now->ports; i++) {
 		uint32_t of = now->port[i].topic;
 
 		r->port[i] = sum_of(r, i, port[i]);
+		r->port[i].full = fullest[i];
 		sum_add(&r->topic[of], &r->port[i]);
 		if (port[i] > topic[of])
 			topic[of] = port[i];
@@ -219,6 +254,7 @@ void report_begin(struct report *r, const zcp_snapshot *now,
 		r->topic[i].mark = marks[topic[i]];
 	free(port);
 	free(topic);
+	free(fullest);
 }
 
 void report_end(struct report *r)
@@ -372,6 +408,7 @@ void topic_row(struct table *t, const struct report *r, uint32_t i)
 	table_cell(t, "%u", f->subscribers);
 	rate_cells(t, r, sum, true);
 	table_cell(t, "%" PRIu64, sum->lag);
+	table_cell(t, "%s", bar(sum->full, LAG_BAR));
 	table_cell(t, "%" PRIu64, sum->lost);
 	table_cell(t, "%s", f->pattern ? "pattern" : sum->mark);
 }
@@ -390,8 +427,10 @@ void topic_port_row(struct table *t, const struct report *r, size_t i)
 	if (f->publisher) {
 		table_cell(t, "%s", "");
 		table_cell(t, "%s", "");
+		table_cell(t, "%s", "");
 	} else {
 		table_cell(t, "%" PRIu64, f->lag);
+		table_cell(t, "%s", bar(sum->full, LAG_BAR));
 		table_cell(t, "%" PRIu64, f->lost);
 	}
 	table_cell(t, "%s", sum->mark);
@@ -402,7 +441,8 @@ struct table *topic_table(void)
 	static const struct column columns[] = { { "TOPIC", false },
 	    { "PUBS", true }, { "SUBS", true }, { "MSG/S", true },
 	    { "BYTES/S", true }, { "INTERVAL MIN/MEAN/MAX", true },
-	    { "DELAY P50/P99", true }, { "LAG", true }, { "LOST", true },
+	    { "DELAY P50/P99", true }, { "LAG", true },
+	    { "OF RING", false }, { "LOST", true },
 	    { "", false } };
 
 	return table_make(columns, COUNT(columns));

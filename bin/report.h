@@ -14,6 +14,7 @@ struct sum {
 	uint64_t delays, delay_p50, delay_p99;	/* ns; the worst reader's */
 	uint64_t lag;			/* the worst reader's, messages */
 	uint64_t lost;			/* so far */
+	double full;			/* 0 to 1: of the ring that it lags in */
 	const char *mark;		/* "", or the worst there is to say */
 };
 
@@ -63,6 +64,11 @@ const char *chunk_state(const zcp_snapshot *s, const zcp_chunk_facts *f);
 /* "zcp-sub (pid 123)", in one of eight static buffers. */
 const char *who(const zcp_snapshot *s, uint32_t participant);
 const char *who_reads(const zcp_snapshot *s, uint32_t port);
+
+/* "[###.....]", `width` marks between the brackets, in one of eight static
+ * buffers. */
+enum { BAR_MOST = 64 };
+const char *bar(double part, unsigned width);
 
 /* The command line of a participant that lives, or "". */
 void command_of(const zcp_snapshot *s, const zcp_participant_facts *f,
