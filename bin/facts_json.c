@@ -151,9 +151,10 @@ static void rates(json_t *o, const struct sum *sum)
 	real(o, "messages_s", sum->messages);
 	real(o, "bytes_s", sum->bytes);
 	real(o, "taken_s", sum->taken);
-	if (sum->interval_mean > 0) {
-		real(o, "interval_min_us", (double)sum->interval_min / 1e3);
+	if (sum->interval_mean > 0)
 		real(o, "interval_mean_us", sum->interval_mean / 1e3);
+	if (sum->interval_max > 0) {
+		real(o, "interval_min_us", (double)sum->interval_min / 1e3);
 		real(o, "interval_max_us", (double)sum->interval_max / 1e3);
 	}
 	if (sum->delays > 0) {

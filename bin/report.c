@@ -10,7 +10,7 @@
 #include "liveness.h"
 #include "units.h"
 
-enum { LAG_BAR = 8 };
+enum { LAG_BAR = 8, STUCK = 200000000 };	/* ns */
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
@@ -116,6 +116,18 @@ static void *or_die(void *p)
 	return p;
 }
 
+/* A full ring is no news while messages flow: one that the reader is to take
+ * has been there for long, or it takes none. */
+static bool is_stuck(const struct report *r, const zcp_link_facts *f)
+{
+	zcp_port_rates rates;
+
+	if (f->waiting > 0)
+		return f->waiting > STUCK;
+	return r->before == NULL || !zcp_rates(r->before, r->now, f->reader,
+	    &rates) || rates.messages <= 0;
+}
+
 static void find_blockers(struct report *r)
 {
 	const zcp_snapshot *s = r->now;
@@ -129,7 +141,8 @@ static void find_blockers(struct report *r)
 
 		if (f->reliable && !f->demoted && f->lag > 0 &&
 		    (p->waiting || f->lag >= p->slots - p->slots / 4) &&
-		    (*worst == ZCP_NONE || f->lag > s->link[*worst].lag))
+		    is_stuck(r, f) && (*worst == ZCP_NONE ||
+		    f->lag > s->link[*worst].lag))
 			*worst = i;
 	}
 }
@@ -183,6 +196,9 @@ static struct sum sum_of(const struct report *r, size_t port, enum mark mark)
 	if (p->publisher) {
 		sum.messages = rates.messages;
 		sum.bytes = rates.bytes;
+		/* Its stamps may be few, or those of batches. */
+		if (rates.messages > 0)
+			sum.interval_mean = 1e9 / rates.messages;
 	} else
 		sum.taken = rates.messages;
 	sum.delays = rates.delays;
@@ -335,7 +351,8 @@ struct table *report_pools(const struct report *r)
 static void beat_cell(struct table *t, const zcp_snapshot *s,
     const zcp_participant_facts *f)
 {
-	if (f->beat == 0 || s->domain.copy)
+	if (f->beat == 0 || s->domain.copy ||
+	    f->state > ZCP_PARTICIPANT_STALLED)
 		table_cell(t, "-");
 	else
 		table_cell(t, "%.1f s", f->beat < s->time ?
@@ -383,11 +400,13 @@ static void rate_cells(struct table *t, const struct report *r,
 		    sum->taken));
 		table_cell(t, "%s", publishes ? show_bytes(sum->bytes) : "");
 	}
-	if (sum->interval_mean > 0)
+	if (sum->interval_max > 0)
 		table_cell(t, "%s/%s/%s", show_duration(
 		    (double)sum->interval_min), show_duration(
 		    sum->interval_mean), show_duration(
 		    (double)sum->interval_max));
+	else if (sum->interval_mean > 0)
+		table_cell(t, "%s", show_duration(sum->interval_mean));
 	else
 		table_cell(t, "%s", publishes ? "-" : "");
 	if (sum->delays > 0)

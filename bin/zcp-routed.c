@@ -26,6 +26,8 @@ static int foreground, dry_run, status_wanted, stop_wanted, no_waitv;
 static char **pool_texts;
 static char *heartbeat_text, *on_stall_text, *fences_text, *level_text;
 static char *token_file, *idle_text;
+static char *slow_after_text, *held_after_text;
+static int slow_lag;
 static int max_participants, max_topics, max_ports, max_links, max_requests;
 
 static struct poptOption options[] = {
@@ -50,6 +52,14 @@ static struct poptOption options[] = {
 	{ "on-stall", '\0', POPT_ARG_STRING, &on_stall_text, 0,
 	    "demote (default): do not wait for a stalled reader; wait; kill",
 	    "WHAT" },
+	{ "slow-lag", '\0', POPT_ARG_INT, &slow_lag, 0,
+	    "a reliable reader that is so much of a ring behind (default 75)",
+	    "PERCENT" },
+	{ "slow-after", '\0', POPT_ARG_STRING, &slow_after_text, 0,
+	    "for so long is counted slow, and logged (default 5s)", "TIME" },
+	{ "held-after", '\0', POPT_ARG_STRING, &held_after_text, 0,
+	    "a chunk that is held for so long is counted, and logged (default "
+	    "30s)", "TIME" },
 	{ "fences", '\0', POPT_ARG_STRING, &fences_text, 0,
 	    "asymmetric (default, membarrier) or symmetric", "HOW" },
 	{ "no-waitv", '\0', POPT_ARG_NONE, &no_waitv, 0,
@@ -155,6 +165,33 @@ static int read_idle(struct settings *s)
 	return CLI_OK;
 }
 
+static int read_after(const char *option, const char *text, uint64_t *after)
+{
+	int64_t ns;
+
+	if (text == NULL)
+		return CLI_OK;
+	if (!read_time(text, &ns) || ns <= 0)
+		return cli_usage("--%s %s: not a time (10s, 250ms)", option,
+		    text);
+	*after = (uint64_t)ns;
+	return CLI_OK;
+}
+
+/* Who is in the way. */
+static int read_slow(struct settings *s)
+{
+	int status = read_after("slow-after", slow_after_text, &s->slow_after);
+
+	if (slow_lag < 0 || slow_lag > 100)
+		return cli_usage("--slow-lag %d: 1 to 100 percent are expected",
+		    slow_lag);
+	if (slow_lag > 0)
+		s->slow_lag = (uint32_t)slow_lag;
+	return status != CLI_OK ? status : read_after("held-after",
+	    held_after_text, &s->held_after);
+}
+
 static int read_words(struct settings *s)
 {
 	int64_t period;
@@ -244,6 +281,7 @@ static int read_settings(struct settings *s)
 		log_threshold = LOG_LEVEL_DEBUG;
 	if ((status = read_pools(s)) != CLI_OK ||
 	    (status = read_words(s)) != CLI_OK ||
+	    (status = read_slow(s)) != CLI_OK ||
 	    (status = read_idle(s)) != CLI_OK ||
 	    (status = read_limit("max-participants", max_participants, 65535,
 	    &s->max_participants)) != CLI_OK ||

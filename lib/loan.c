@@ -4,6 +4,7 @@
 
 #include "clock.h"
 #include "control.h"
+#include "owners.h"
 #include "publisher.h"
 #include "sweep.h"
 
@@ -110,12 +111,26 @@ static bool memory_may_be_back(struct zcp_pub *pub)
 	return false;
 }
 
-static int no_memory(const struct zcp_pub *pub, size_t size, int rc)
+/* Looked for once a second: some try without waiting, and often. */
+static const char *owners(struct zcp_pub *pub, uint32_t class)
+{
+	uint64_t now = clock_ns();
+
+	if (pub->told_at == 0 || now - pub->told_at > NS_PER_S) {
+		owners_text(&pub->bus->d, class, pub->owners,
+		    sizeof(pub->owners));
+		pub->told_at = now;
+	}
+	return pub->owners;
+}
+
+static int no_memory(struct zcp_pub *pub, size_t size, uint32_t class, int rc)
 {
 	return error_set(rc == -ZCP_E_TIMEOUT ? ZCP_E_TIMEOUT : ZCP_E_NOMEM,
-	    "cannot loan %zu bytes on %s: %severy chunk that is large enough "
-	    "is loaned or waits for a reader", size, pub->topic,
-	    rc == -ZCP_E_TIMEOUT ? "timed out, " : "");
+	    "cannot loan %zu bytes on %s: %severy chunk of %u bytes or more "
+	    "is loaned or waits for a reader: %s", size, pub->topic,
+	    rc == -ZCP_E_TIMEOUT ? "timed out, " : "",
+	    pub->bus->d.pools.pool[class].chunk_size, owners(pub, class));
 }
 
 /* Half of what lies in the ring: chunk by chunk each would cost two switches
@@ -131,7 +146,7 @@ static bool half_read(struct zcp_pub *pub)
 	    reclaimable(pub) >= half_of_ring(pub);
 }
 
-static int wait_for_memory(struct zcp_pub *pub, size_t size,
+static int wait_for_memory(struct zcp_pub *pub, uint32_t class, size_t size,
     uint64_t deadline)
 {
 	uint64_t until = deadline_after(PATIENCE);
@@ -152,7 +167,7 @@ static int wait_for_memory(struct zcp_pub *pub, size_t size,
 	rc = pub_wait(pub, pub->tail + 1, memory_may_be_back, true,
 	    until < deadline ? until : deadline);
 	if (rc == -ZCP_E_TIMEOUT && clock_ns() >= deadline)
-		return no_memory(pub, size, rc);
+		return no_memory(pub, size, class, rc);
 	return rc == -ZCP_E_TIMEOUT ? 0 : rc;
 }
 
@@ -172,14 +187,15 @@ static __attribute__((noinline)) int find_chunk(struct zcp_pub *pub,
 		if (*id != NO_CHUNK)
 			return 0;
 		if (timeout == 0)
-			return no_memory(pub, size, -ZCP_E_NOMEM);
+			return no_memory(pub, size, class,
+			    -ZCP_E_NOMEM);
 		/* Listen first, then try once more, then sleep. */
 		if (deadline == 0) {
 			deadline = deadline_after(timeout);
 			listen(pub, class);
 			continue;
 		}
-		if ((rc = wait_for_memory(pub, size, deadline)) < 0)
+		if ((rc = wait_for_memory(pub, class, size, deadline)) < 0)
 			return rc;
 		desperate = true;
 		listen(pub, class);

@@ -67,6 +67,8 @@ struct zcp_pub {
 	struct stock stock[MAX_POOLS];
 
 	uint32_t class;			/* a loan waits for this or a larger one */
+	uint64_t told_at;		/* when `owners` was found out, ns */
+	char owners[768];		/* who has the memory, for messages */
 	uint32_t rung[MAX_POOLS];	/* pool bells' counts before its last try */
 
 	uint64_t spin;			/* ns worth spinning before a sleep */

@@ -152,7 +152,8 @@ static int open_tables(struct routed *r)
 		return error_set(ZCP_E_SYS, "out of memory");
 	for (uint32_t i = 0; i < r->d.max_participants; i++)
 		r->watch[i].pidfd = -1;
-	if ((rc = registry_open(r)) < 0 || (rc = retain_open(r)) < 0)
+	if ((rc = registry_open(r)) < 0 || (rc = retain_open(r)) < 0 ||
+	    (rc = slow_open(r)) < 0)
 		return rc;
 	fact_publish32(&r->d.m->daemon_pid, (uint32_t)getpid());
 	fact_publish32(&r->d.m->on_stall, r->settings.on_stall);
@@ -203,6 +204,7 @@ void domain_let_go(struct routed *r)
 	}
 	free(r->watch);
 	free(r->link_used);
+	slow_close(r);
 	retain_close(r);
 	registry_close(r);
 	free(r->serials_named);

@@ -25,6 +25,8 @@ struct settings settings_default(void)
 		.max_participants = 256, .max_topics = 1024,
 		.max_ports = 2048, .max_links = 16384,
 		.heartbeat = NS_PER_S,
+		.slow_lag = 75, .slow_after = 5 * NS_PER_S,
+		.held_after = 30 * NS_PER_S,
 		.mode = 0600,
 		.max_requests = 10000,
 	};

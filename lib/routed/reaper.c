@@ -444,6 +444,7 @@ void sweep_all(struct routed *r, uint64_t size)
 		drain_soon(r);
 		return;
 	}
+	pools_look(r);
 	retain_plan(r);
 	/* Ended rings keep nothing for readers that may lose it. */
 	chain_each(&r->of_state, PORTS_OPEN, i, after)

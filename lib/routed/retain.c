@@ -106,7 +106,6 @@ void retain_plan(struct routed *r)
 
 int retain_open(struct routed *r)
 {
-
 	r->keep = calloc(r->d.max_ports, sizeof(*r->keep));
 	r->ended = calloc(r->d.max_ports, sizeof(*r->ended));
 	r->budget = calloc(r->d.max_topics, sizeof(*r->budget));

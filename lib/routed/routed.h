@@ -30,6 +30,9 @@ struct settings {
 	uint32_t max_participants, max_topics, max_ports, max_links;
 	uint64_t heartbeat;		/* ns */
 	enum on_stall on_stall;
+	uint32_t slow_lag;		/* percent of a ring: a reader that lags so far */
+	uint64_t slow_after;		/* for so long (ns) is slow */
+	uint64_t held_after;		/* ns; a chunk held for so long is told of */
 	bool symmetric, no_waitv;
 	mode_t mode;
 	uint32_t max_requests;		/* a second, of one process */
@@ -76,6 +79,10 @@ struct routed {
 	uint64_t *drained_to;		/* by port: tail at the last drain() */
 	uint32_t *ended;		/* retain_plan()'s: ports */
 	uint64_t *budget;		/* retain_plan()'s: by topic */
+	uint64_t *lags_since;		/* by port: ns; 0: it keeps up */
+	struct held *held;		/* by port, cursor and entry */
+	bool pool_empty[MAX_POOLS];	/* and it has been told */
+	uint32_t ticks;
 	uint64_t *serials_named;	/* bitmap, while serials wrap */
 	struct event_base *base;
 	struct event *socket, *tick, *drain;
@@ -211,6 +218,14 @@ void sweep_now(struct routed *r);
 /* Also takes back from the rings of live but idle owners; for a loan of
  * `size` bytes (0: none) also the oldest history that is retained. */
 void sweep_all(struct routed *r, uint64_t size);
+
+/* ---- slow.c -------------------------------------------------------------- */
+
+int slow_open(struct routed *r);
+void slow_close(struct routed *r);
+void slow_look(struct routed *r);	/* the tick's turn */
+/* Counts what is in use: now, or when a loan has failed. */
+void pools_look(struct routed *r);
 
 /* ---- clients.c ----------------------------------------------------------- */
 

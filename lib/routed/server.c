@@ -167,6 +167,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
 	(void)fd;
 	(void)what;
 	heartbeats(r);
+	slow_look(r);
 	if (r->settings.idle > 0 && retire(r)) {
 		log_info("ends, nobody is registered");
 		event_base_loopbreak(r->base);

@@ -68,12 +68,14 @@ static void say_domain(struct routed *r, struct text *t)
 	    r->d.waitv ? "yes" : "no", r->path);
 	text_add(t, "participants=%u topics=%u publishers=%u subscribers=%u "
 	    "draining=%u deaths=%" PRIu64 " reclaimed=%" PRIu64
-	    " demotions=%" PRIu64 " refused=%" PRIu64 " cut=%" PRIu64 "\n",
+	    " demotions=%" PRIu64 " refused=%" PRIu64 " cut=%" PRIu64
+	    " slow=%" PRIu64 " long_holds=%" PRIu64 "\n",
 	    count_participants(r), count_topics(r), n.publishers,
 	    n.subscribers, n.draining,
 	    news_load(&m->deaths), news_load(&m->reclaimed),
 	    news_load(&m->demotions), news_load(&m->refused),
-	    news_load(&m->cut));
+	    news_load(&m->cut), news_load(&m->slow),
+	    news_load(&m->long_holds));
 }
 
 static void say_pool(struct routed *r, struct text *t, uint32_t i)
@@ -83,9 +85,10 @@ static void say_pool(struct routed *r, struct text *t, uint32_t i)
 
 	for (uint32_t k = 0; k < count; k++)
 		state[word_state(word_load(&p->word[k]))]++;
-	text_add(t, "pool=%u count=%u free=%u loaned=%u published=%u\n",
-	    p->chunk_size, count, state[CHUNK_FREE], state[CHUNK_LOANED],
-	    state[CHUNK_PUBLISHED]);
+	text_add(t, "pool=%u count=%u free=%u loaned=%u published=%u "
+	    "most=%" PRIu64 " empty=%" PRIu64 "\n", p->chunk_size, count,
+	    state[CHUNK_FREE], state[CHUNK_LOANED], state[CHUNK_PUBLISHED],
+	    news_load(&p->desc->most), news_load(&p->desc->empty));
 }
 
 static void say_participant(struct routed *r, struct text *t, uint32_t i)
@@ -151,6 +154,9 @@ static void say_port(struct routed *r, struct text *t, uint32_t i)
 			    " bytes=%" PRIu64 " lost=%" PRIu64, p->history,
 			    p->depth, news_load(&s->taken),
 			    news_load(&s->taken_bytes), news_load(&s->lost));
+		if (news_load(&p->slow_since) != 0)
+			text_add(t, " slow_ms=%" PRIu64, (clock_ns() -
+			    news_load(&p->slow_since)) / NS_PER_MS);
 	}
 	text_add(t, "\n");
 }
