@@ -102,10 +102,10 @@ const char *bar(double part, unsigned width)
 /* ---- sums ------------------------------------------------------------------------ */
 
 /* In rising order of what a person must see. */
-enum mark { MARK_NONE, MARK_LOSSY, MARK_RETAINED, MARK_SLOW, MARK_DEMOTED,
-	MARK_STALLED, MARK_BLOCKED, MARK_DEAD };
-static const char *const marks[] = { "", "lossy", "retained", "slow",
-    "demoted", "stalled", "blocked", "dead" };
+enum mark { MARK_NONE, MARK_LOSSY, MARK_RETAINED, MARK_DRAINING, MARK_SLOW,
+	MARK_DEMOTED, MARK_STALLED, MARK_BLOCKED, MARK_DEAD };
+static const char *const marks[] = { "", "lossy", "retained", "draining",
+    "slow", "demoted", "stalled", "blocked", "dead" };
 
 static void *or_die(void *p)
 {
@@ -160,7 +160,7 @@ static enum mark mark_alone(const struct report *r, size_t port)
 	if (owner == ZCP_PARTICIPANT_STALLED)
 		return MARK_STALLED;
 	if (p->state != ZCP_PORT_OPEN)
-		return MARK_RETAINED;
+		return p->retain && p->history ? MARK_RETAINED : MARK_DRAINING;
 	if (p->slow_since != 0)
 		return MARK_SLOW;
 	return !p->publisher && !p->reliable ? MARK_LOSSY : MARK_NONE;

@@ -49,7 +49,7 @@ static bool again(zcp_pub *pub, int rc)
 		return false;
 	if (!zcp_pub_blocker(pub, who, sizeof(who)))
 		strcpy(who, "memory, which all topics share "
-		    "(zcp-routed --status shows who has it)");
+		    "(zcp-shmdump totals shows who has it)");
 	/* Nobody knows that handles are held back, unless it is said. */
 	if (cli.verbose || (sending.handles && !told))
 		cli_note("waits for %s", who);

@@ -343,7 +343,7 @@ static enum look_of look_of_mark(const char *mark)
 	    strcmp(mark, "died") == 0 ? LINE_ALARM :
 	    strcmp(mark, "slow") == 0 || strcmp(mark, "stalled") == 0 ||
 	    strcmp(mark, "demoted") == 0 ? LINE_WARN :
-	    strcmp(mark, "retained") == 0 || strcmp(mark, "left") == 0 ?
+	    strcmp(mark, "retained") == 0 || strcmp(mark, "draining") == 0 || strcmp(mark, "left") == 0 ?
 	    LINE_DIM : LINE_PLAIN;
 }
 
@@ -504,7 +504,8 @@ static void draw_help(struct screen *screen)
 	    "Marks: slow (keeps a publisher waiting, or lags for long),",
 	    "blocked (waits for a slow reader), stalled (no heartbeat),",
 	    "demoted (stalled, passed over), dead (its rings drain),",
-	    "retained (history of a publisher that ended), lossy.", "",
+	    "draining (ended, and still read), retained (history of one",
+	    "that ended), lossy.", "",
 	    "Any key goes back." };
 
 	for (int i = 0; i < (int)(sizeof(lines) / sizeof(lines[0])); i++)

@@ -6,6 +6,8 @@
 
 #include "atomics.h"
 #include "error.h"
+#include "names.h"
+#include "readers.h"
 #include "ring.h"
 
 struct auditing {
@@ -13,6 +15,8 @@ struct auditing {
 	audit_tell *tell;
 	void *arg;
 	int faults;
+	struct names names;
+	uint64_t links;			/* that were looked at */
 };
 
 __attribute__((format(printf, 2, 3)))
@@ -38,18 +42,9 @@ static const char *state_name(uint64_t word)
 
 /* ---- chunk words --------------------------------------------------------------- */
 
-static const struct port *port_of(const struct domain *d, uint32_t serial)
-{
-	for (uint32_t i = 0; i < d->max_ports; i++)
-		if (fact_load32(&d->ports[i].state) != PORT_FREE &&
-		    fact_load32(&d->ports[i].serial) == serial)
-			return &d->ports[i];
-	return NULL;
-}
-
 static void audit_word(struct auditing *a, uint32_t id, uint64_t word)
 {
-	const struct port *p;
+	uint32_t port = names_find(&a->names, word_serial(word));
 
 	if (word_state(word) == CHUNK_ABSENT) {
 		fault(a, "chunk %u:%u is absent, though it is committed",
@@ -59,11 +54,11 @@ static void audit_word(struct auditing *a, uint32_t id, uint64_t word)
 			fault(a, "chunk %u:%u is free, and names port serial "
 			    "%u", chunk_pool(id), chunk_index(id),
 			    word_serial(word));
-	} else if ((p = port_of(a->d, word_serial(word))) == NULL) {
+	} else if (port == UINT32_MAX) {
 		fault(a, "chunk %u:%u is %s by port serial %u, which is not "
 		    "there", chunk_pool(id), chunk_index(id),
 		    state_name(word), word_serial(word));
-	} else if (p->kind != PORT_PUBLISHER) {
+	} else if (a->d->ports[port].kind != PORT_PUBLISHER) {
 		fault(a, "chunk %u:%u is %s by port serial %u, which is no "
 		    "publisher", chunk_pool(id), chunk_index(id),
 		    state_name(word), word_serial(word));
@@ -159,85 +154,113 @@ static void audit_holds(struct auditing *a, uint32_t port, uint32_t line,
 
 /* ---- links ------------------------------------------------------------------------- */
 
-static bool lists(const struct domain *d, uint32_t port, uint32_t other)
+static bool lists(const struct link_list *list, const struct domain *d,
+    uint32_t other)
 {
-	uint64_t e = fact_load(&d->ports[port].links);
-
-	for (uint32_t i = 0; i < extent_count(e); i++) {
-		uint64_t link = fact_load(&d->links[extent_first(e) + i]);
-
-		if (link_port(link) == other && link_serial(link) ==
+	for (uint32_t i = 0; i < list->count; i++)
+		if (link_port(list->link[i]) == other &&
+		    link_serial(list->link[i]) ==
 		    fact_load32(&d->ports[other].serial))
 			return true;
-	}
 	return false;
+}
+
+static void audit_link(struct auditing *a, uint32_t port, uint64_t link)
+{
+	const struct domain *d = a->d;
+	uint32_t other = link_port(link);
+	struct link_list theirs = { 0 };
+
+	if (other >= d->max_ports ||
+	    fact_load32(&d->ports[other].state) == PORT_FREE ||
+	    fact_load32(&d->ports[other].serial) != link_serial(link))
+		fault(a, "port %u is linked with port %u, serial %u, which is "
+		    "not there", port, other, link_serial(link));
+	else if (link_list_load(&theirs, d, other) == 0 &&
+	    !lists(&theirs, d, port))
+		fault(a, "port %u is linked with port %u, which does not know "
+		    "of it", port, other);
+	link_list_free(&theirs);
 }
 
 static void audit_links(struct auditing *a, uint32_t port)
 {
-	const struct domain *d = a->d;
-	uint64_t e = fact_load(&d->ports[port].links);
+	struct link_list list = { 0 };
 
-	if (extent_count(e) > d->max_links ||
-	    extent_first(e) > d->max_links - extent_count(e)) {
-		fault(a, "port %u: its list of links lies outside of the "
-		    "table", port);
-		return;
-	}
-	for (uint32_t i = 0; i < extent_count(e); i++) {
-		uint64_t link = fact_load(&d->links[extent_first(e) + i]);
-		uint32_t other = link_port(link);
+	if (link_list_load(&list, a->d, port) < 0)
+		fault(a, "%s", zcp_errmsg());
+	/* Lists do not overlap. */
+	a->links += list.count;
+	if (a->links > a->d->max_links)
+		fault(a, "port %u: its list of links is another one's, too",
+		    port);
+	for (uint32_t i = 0; i < list.count && a->links <= a->d->max_links; i++)
+		audit_link(a, port, list.link[i]);
+	link_list_free(&list);
+}
 
-		if (other >= d->max_ports ||
-		    fact_load32(&d->ports[other].state) == PORT_FREE ||
-		    fact_load32(&d->ports[other].serial) != link_serial(link))
-			fault(a, "port %u is linked with port %u, serial %u, "
-			    "which is not there", port, other,
-			    link_serial(link));
-		else if (!lists(d, other, port))
-			fault(a, "port %u is linked with port %u, which does "
-			    "not know of it", port, other);
-	}
+static void audit_publisher(struct auditing *a, uint32_t port,
+    const struct peer *peer)
+{
+	const struct port *p = &a->d->ports[port];
+	uint32_t slots = p->slots;
+	const struct ring *ring = peer_ring(peer, p->offset, slots);
+
+	if (ring == NULL)
+		fault(a, "port %u: its ring lies outside of its file", port);
+	else
+		audit_ring(a, port, ring, slots - 1);
+}
+
+static void audit_subscriber(struct auditing *a, uint32_t port,
+    const struct peer *peer)
+{
+	const struct port *p = &a->d->ports[port];
+	uint32_t cursors = p->slots, holds = p->history;
+	struct subscription *s = peer_subscription(peer, p->offset, cursors,
+	    holds);
+
+	if (s == NULL)
+		fault(a, "port %u: its subscription lies outside of its file",
+		    port);
+	for (uint32_t i = 0; s != NULL && i < cursors; i++)
+		audit_holds(a, port, i, subscription_cursor(s, holds, i),
+		    holds);
 }
 
 static void audit_port(struct auditing *a, uint32_t port)
 {
 	const struct port *p = &a->d->ports[port];
-	struct subscription *s;
-	const struct ring *ring;
+	uint32_t state = fact_load32(&p->state), kind = p->kind;
 	struct peer *peer;
 
-	if (fact_load32(&p->state) == PORT_FREE)
+	if (state == PORT_FREE)
 		return;
+	if (kind != PORT_PUBLISHER && kind != PORT_SUBSCRIBER) {
+		fault(a, "port %u is neither publisher nor subscriber", port);
+		return;
+	}
 	audit_links(a, port);
 	peer = peer_get(a->d, p->participant, p->incarnation);
-	if (peer == NULL) {
+	if (peer == NULL)
 		fault(a, "port %u: %s", port, zcp_errmsg());
-	} else if (p->kind == PORT_PUBLISHER) {
-		ring = peer_ring(peer, p->offset, p->slots);
-		if (ring == NULL)
-			fault(a, "port %u: its ring lies outside of its file",
-			    port);
-		else
-			audit_ring(a, port, ring, p->slots - 1);
-	} else if (fact_load32(&p->state) != PORT_DEAD) {
-		s = peer_subscription(peer, p->offset, p->slots, p->history);
-		if (s == NULL)
-			fault(a, "port %u: its subscription lies outside of "
-			    "its file", port);
-		for (uint32_t i = 0; s != NULL && i < p->slots; i++)
-			audit_holds(a, port, i, subscription_cursor(s,
-			    p->history, i), p->history);
-	}
+	else if (kind == PORT_PUBLISHER)
+		audit_publisher(a, port, peer);
+	else if (state != PORT_DEAD)
+		audit_subscriber(a, port, peer);
 	peer_put(a->d, peer);
 }
 
 int audit(struct domain *d, audit_tell *tell, void *arg)
 {
-	struct auditing a = { d, tell, arg, 0 };
+	struct auditing a = { .d = d, .tell = tell, .arg = arg };
+	int rc = names_load(&a.names, d);
 
+	if (rc < 0)
+		return rc;
 	audit_pools(&a);
 	for (uint32_t i = 0; i < d->max_ports; i++)
 		audit_port(&a, i);
+	names_free(&a.names);
 	return a.faults;
 }

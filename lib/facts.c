@@ -450,9 +450,10 @@ static void look_at_cursor(struct look *l, zcp_link_facts *f, uint64_t link)
 	for (uint32_t w = 0; w < USED_WORDS; w++)
 		f->held += (uint32_t)__builtin_popcountll(
 		    holds_load(cursor, w));
-	if (!f->joined || f->let_go)
+	/* One that was there first is waited for from the start on. */
+	if (f->let_go || (!f->joined && !(link_flags(link) & LINK_FROM_START)))
 		return;
-	f->at = number_widen(publisher->head, word_number(at));
+	f->at = f->joined ? number_widen(publisher->head, word_number(at)) : 0;
 	if (f->at < publisher->tail)
 		f->at = publisher->tail;
 	f->lag = publisher->head > f->at ? publisher->head - f->at : 0;
@@ -479,9 +480,42 @@ static void add_link(struct look *l, uint32_t publisher, uint64_t link)
 	look_at_cursor(l, f, link);
 }
 
+static int by_value(const void *a, const void *b)
+{
+	const uint64_t *x = a, *y = b;
+
+	return (*x > *y) - (*x < *y);
+}
+
+/* Who reads a topic through a pattern reads it, too: once each. */
+static void count_followers(struct look *l)
+{
+	zcp_snapshot *s = l->s;
+	uint64_t *pair = calloc(s->links + 1, sizeof(*pair));
+	size_t n = 0;
+
+	if (pair == NULL) {
+		l->rc = error_set(ZCP_E_SYS, "out of memory");
+		return;
+	}
+	for (size_t i = 0; i < s->links; i++) {
+		const zcp_port_facts *p = &s->port[s->link[i].publisher];
+
+		if (s->port[s->link[i].reader].topic != p->topic)
+			pair[n++] = (uint64_t)p->topic << 32 |
+			    s->link[i].reader;
+	}
+	qsort(pair, n, sizeof(*pair), by_value);
+	for (size_t i = 0; i < n; i++)
+		if (i == 0 || pair[i] != pair[i - 1])
+			s->topic[pair[i] >> 32].subscribers++;
+	free(pair);
+}
+
 void facts_links(struct look *l)
 {
 	struct link_list list = { 0 };
+	uint64_t seen = 0;
 
 	for (uint32_t i = 0; i < l->s->ports && l->rc == 0; i++) {
 		if (!l->s->port[i].publisher || l->s->port[i].links == 0)
@@ -490,8 +524,15 @@ void facts_links(struct look *l)
 			l->s->domain.damaged++;
 			continue;
 		}
+		/* Lists do not overlap; in a snapshot they do but little. */
+		if ((seen += list.count) > 2ul * l->o->d.max_links) {
+			l->s->domain.damaged++;
+			break;
+		}
 		for (uint32_t k = 0; k < list.count && l->rc == 0; k++)
 			add_link(l, i, list.link[k]);
 	}
 	link_list_free(&list);
+	if (l->rc == 0)
+		count_followers(l);
 }

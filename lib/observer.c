@@ -351,19 +351,21 @@ int zcp_check(zcp_observer *o, void (*tell)(void *arg, const char *text),
 	zcp_snapshot_free(&s);
 	if (rc < 0)
 		return rc;
-	audit(&o->d, note, &found);
-	for (int i = 1; i < CHECKS && !o->d.copy && found.count > 0; i++) {
+	rc = audit(&o->d, note, &found);
+	for (int i = 1; rc >= 0 && i < CHECKS && !o->d.copy &&
+	    found.count > 0; i++) {
 		struct faults again = { 0 };
 
 		usleep(CHECK_PAUSE);
-		audit(&o->d, note, &again);
+		rc = audit(&o->d, note, &again);
 		if (!again.full)
 			intersect(&found, &again);
 		faults_free(&again);
 	}
-	for (size_t i = 0; i < found.count; i++)
+	for (size_t i = 0; rc >= 0 && i < found.count; i++)
 		tell(arg, found.text[i]);
-	n = found.count > INT32_MAX ? INT32_MAX : (int)found.count;
+	n = rc < 0 ? rc : found.count > INT32_MAX ? INT32_MAX :
+	    (int)found.count;
 	faults_free(&found);
 	return n;
 }

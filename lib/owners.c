@@ -4,43 +4,35 @@
 #include <stdlib.h>
 
 #include "atomics.h"
+#include "names.h"
 
 enum { NAMED = 3 };
 
 /* ---- counting ------------------------------------------------------------------- */
 
-static uint32_t port_of(const struct domain *d, uint32_t serial)
-{
-	uint32_t i = 0;
-
-	while (i < d->max_ports && (fact_load32(&d->ports[i].state) ==
-	    PORT_FREE || fact_load32(&d->ports[i].serial) != serial))
-		i++;
-	return i;
-}
-
 /* Chunks by the port that owns them; the last entry: by nobody. */
 static uint32_t count_owned(const struct domain *d, uint32_t class,
     uint32_t *owned)
 {
-	uint32_t all = 0, port = 0;
+	struct names names;
+	uint32_t all = 0;
 
+	if (names_load(&names, d) < 0)
+		return 0;
 	for (uint32_t p = class; p < d->pools.count; p++) {
 		const struct pool *pool = &d->pools.pool[p];
 
 		all += pool_count(pool);
 		for (uint32_t i = 0; i < pool_count(pool); i++) {
 			uint64_t word = word_load(&pool->word[i]);
+			uint32_t port = names_find(&names, word_serial(word));
 
-			if (word_state(word) < CHUNK_LOANED)
-				continue;
-			/* Neighbours often have one owner. */
-			if (port >= d->max_ports || fact_load32(
-			    &d->ports[port].serial) != word_serial(word))
-				port = port_of(d, word_serial(word));
-			owned[port]++;
+			if (word_state(word) >= CHUNK_LOANED)
+				owned[port < d->max_ports ? port :
+				    d->max_ports]++;
 		}
 	}
+	names_free(&names);
 	return all;
 }
 

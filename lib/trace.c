@@ -7,52 +7,25 @@
 
 #include "atomics.h"
 #include "facts.h"
+#include "names.h"
 #include "ring.h"
-
-/* ---- whose serial ------------------------------------------------------------------ */
-
-struct named {
-	uint32_t serial, port;		/* index in the snapshot */
-};
 
 struct trace {
 	struct look *l;
-	struct named *named;		/* publishers, by serial */
-	size_t names;
+	struct names names;
 	uint32_t *chunk[MAX_POOLS];	/* by index: place in the snapshot + 1 */
 	uint32_t count[MAX_POOLS];
 	unsigned what;
 };
 
-static int by_serial(const void *a, const void *b)
-{
-	const struct named *x = a, *y = b;
-
-	return (x->serial > y->serial) - (x->serial < y->serial);
-}
-
-static void name_all(struct trace *t)
-{
-	const zcp_snapshot *s = t->l->s;
-
-	t->named = calloc(s->ports + 1, sizeof(*t->named));
-	if (t->named == NULL) {
-		t->l->rc = error_set(ZCP_E_SYS, "out of memory");
-		return;
-	}
-	for (uint32_t i = 0; i < s->ports; i++)
-		if (s->port[i].publisher)
-			t->named[t->names++] = (struct named){
-			    s->port[i].serial, i };
-	qsort(t->named, t->names, sizeof(*t->named), by_serial);
-}
-
+/* The publisher of that serial that the snapshot has. */
 static uint32_t port_named(const struct trace *t, uint32_t serial)
 {
-	struct named key = { .serial = serial }, *found = bsearch(&key,
-	    t->named, t->names, sizeof(key), by_serial);
+	uint32_t index = names_find(&t->names, serial), port = index ==
+	    UINT32_MAX ? ZCP_NONE : t->l->at.port[index];
 
-	return found == NULL ? ZCP_NONE : found->port;
+	return port != ZCP_NONE && t->l->s->port[port].publisher &&
+	    t->l->s->port[port].serial == serial ? port : ZCP_NONE;
 }
 
 /* ---- chunks -------------------------------------------------------------------------- */
@@ -227,7 +200,7 @@ void facts_chunks(struct look *l, unsigned what)
 {
 	struct trace t = { .l = l, .what = what };
 
-	name_all(&t);
+	l->rc = names_load(&t.names, &l->o->d);
 	for (uint32_t i = 0; i < l->o->d.pools.count && l->rc == 0; i++)
 		look_at_pool(&t, i);
 	for (uint32_t i = 0; i < l->s->ports && l->rc == 0; i++)
@@ -237,5 +210,5 @@ void facts_chunks(struct look *l, unsigned what)
 	sort_holders(l->s);
 	for (uint32_t i = 0; i < MAX_POOLS; i++)
 		free(t.chunk[i]);
-	free(t.named);
+	names_free(&t.names);
 }

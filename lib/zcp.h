@@ -555,7 +555,8 @@ typedef struct zcp_topic_facts {
 	char name[192];
 	int pattern;
 	uint32_t index;			/* as port and chunk facts name it */
-	uint32_t publishers, subscribers;	/* open ones */
+	uint32_t publishers, subscribers;	/* open ones; those that read
+					   it through a pattern included */
 } zcp_topic_facts;
 
 /* How long messages took from stamp to take: counts of 1 in 64 messages by
@@ -597,7 +598,7 @@ typedef struct zcp_link_facts {
 	uint32_t publisher, reader;	/* indices in zcp_snapshot.port */
 	int reliable, demoted;
 	int joined, let_go;		/* let_go: it has read an ended ring */
-	uint64_t at;			/* next seq it takes, if joined */
+	uint64_t at;			/* next seq it takes */
 	uint64_t lag, lost;
 	uint64_t waiting;		/* ns since the message that it is to take
 					   next was stamped; 0 unknown */

@@ -3,7 +3,7 @@
 load helper
 
 @test "--help and --usage print to stdout and end with 0" {
-    for command in zcp-pub zcp-sub zcp-gc zcp-routed; do
+    for command in zcp-pub zcp-sub zcp-gc zcp-routed zcp-shmdump zcp-top; do
         run --separate-stderr "$command" --help
         assert_success
         assert_output --partial "Usage: $command"
@@ -15,7 +15,7 @@ load helper
 }
 
 @test "--version names the command and the release" {
-    for command in zcp-pub zcp-sub zcp-gc zcp-routed; do
+    for command in zcp-pub zcp-sub zcp-gc zcp-routed zcp-shmdump zcp-top; do
         run "$command" --version
         assert_success
         assert_output --regexp "^$command \(zcp\) [0-9]+\.[0-9]+\.[0-9]+$"
@@ -23,7 +23,7 @@ load helper
 }
 
 @test "an unknown option ends with 2 and names itself" {
-    for command in zcp-pub zcp-sub zcp-gc zcp-routed; do
+    for command in zcp-pub zcp-sub zcp-gc zcp-routed zcp-shmdump zcp-top; do
         run "$command" --no-such-option
         assert_equal "$status" 2
         assert_output --partial "--no-such-option"

@@ -7,7 +7,7 @@ SRC=$BATS_TEST_DIRNAME/..
 page() { find "$SRC/man" -name "$1.[0-9]"; }
 
 @test "every option has its place in the man page, and no other is there" {
-    for command in zcp-pub zcp-sub zcp-gc zcp-routed; do
+    for command in zcp-pub zcp-sub zcp-gc zcp-routed zcp-shmdump zcp-top; do
         local long
         for long in $("$command" --help | grep -oE -- '--[a-z][a-z-]+' | sort -u); do
             run grep -cE -- "(Fl|,) -${long#--}( |$|\$)" "$(page $command)"
@@ -102,9 +102,9 @@ page() { find "$SRC/man" -name "$1.[0-9]"; }
 
 @test "each completion knows every option, and no other" {
     local command long
-    for command in zcp-pub zcp-sub zcp-gc zcp-routed; do
+    for command in zcp-pub zcp-sub zcp-gc zcp-routed zcp-shmdump zcp-top; do
         sed -n "/^$command)/,/;;/p; /^common=/,/^)/p" "$SRC/contrib/completion/_zcp" >"$WORK/zsh"
-        [[ $command = zcp-@(routed|gc) ]] || sed -n '/^client=/,/^)/p' "$SRC/contrib/completion/_zcp" >>"$WORK/zsh"
+        [[ $command = zcp-@(routed|gc|shmdump|top) ]] || sed -n '/^client=/,/^)/p' "$SRC/contrib/completion/_zcp" >>"$WORK/zsh"
         "$command" --help | grep -oE -- '--[a-z][a-z-]+' | sort -u >"$WORK/options"
         for long in $(cat "$WORK/options"); do
             grep -qE -- "$long([^a-z-]|\$)" "$WORK/zsh" || fail "zsh: $command lacks $long"

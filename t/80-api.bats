@@ -165,3 +165,13 @@ C
         assert_line "a message of type 2, 8 bytes, is not what was expected: type 1, 8 bytes aligned to 8"
     done
 }
+
+@test "lags: an observer names who is behind" {
+    start_routed
+    reader t
+    kill -STOP "$reader"
+    zcp-pub t -m 1 -m 2
+    run -0 lags
+    assert_output "zcp-sub (pid $reader) on t/default/default: 2"
+    kill -CONT "$reader"
+}

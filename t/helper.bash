@@ -107,3 +107,23 @@ ask() {
         printf '%s' "$1" | socat -t 3 - \
             "UNIX-SENDTO:$ZCP_RUNTIME_DIR/$ZCP_DOMAIN.sock,bind=$WORK/ask.$RANDOM$RANDOM")
 }
+
+# ---- terminals ----
+
+on_screen() {
+    tmux -L "$ZCP_DOMAIN" capture-pane -pJ -t zcp >"$WORK/screen" 2>/dev/null &&
+        grep -qE -- "$1" "$WORK/screen"
+}
+
+# A terminal of 120 columns, a shell in it.
+start_terminal() {
+    command -v tmux >/dev/null || skip "needs tmux"
+    tmux -L "$ZCP_DOMAIN" -f /dev/null new-session -d -s zcp -x 120 -y 24 \
+        "env PS1='ready> ' PATH='$PATH' bash --norc --noprofile" 3>&- 7>&- 8>&- 9>&-
+    eventually on_screen 'ready>'
+}
+
+type_in() { tmux -L "$ZCP_DOMAIN" send-keys -t zcp "$@"; }
+
+# What runs in it has ended before: the daemon is to find nobody.
+stop_terminal() { tmux -L "$ZCP_DOMAIN" kill-server 2>/dev/null || true; }

@@ -17,11 +17,19 @@ _zcp() {
         return
         ;;
     --on-stall) words="demote wait kill" ;;
+    --sort) words="topic pubs subs msg/s bytes/s lag lost" ;;
+    --until) words="$(_zcp_topics | sed 's/$/:subscribers/') participants topics free" ;;
+    --filter) words=$(_zcp_topics) ;;
+    --file)
+        mapfile -t COMPREPLY < <(compgen -d -- "$word")
+        return
+        ;;
     --fences) words="asymmetric symmetric" ;;
     --log-level) words="error warn info debug" ;;
     -n | --count | -c | -w | --wait | -W | --timeout | -m | --message | -d | --domain | --name | -p | --pool | \
         --heartbeat | --history | --max-* | -D | --delimiter | -f | --format | -P | --jobs | -I | --idle | \
-        -r | --rate | --interval | --type | --sample | --rate-limit | --truncate | --token-file) return ;;
+        -r | --rate | --interval | --type | --sample | --rate-limit | --truncate | --token-file | \
+        --slow-* | --held-after | -i) return ;;
     *)
         case $word in
         -*)
@@ -30,7 +38,8 @@ _zcp() {
             ;;
         *)
             case ${command##*/} in
-            zcp-routed | zcp-gc) ;;
+            zcp-routed | zcp-gc | zcp-top) ;;
+            zcp-shmdump) words="domain pools participants topics ports links chunks totals blocked" ;;
             *) words=$(_zcp_topics) ;;
             esac
             ;;
@@ -39,4 +48,4 @@ _zcp() {
     esac
     mapfile -t COMPREPLY < <(compgen -W "$words" -- "$word")
 }
-complete -o default -F _zcp zcp-pub zcp-sub zcp-gc zcp-routed
+complete -o default -F _zcp zcp-pub zcp-sub zcp-gc zcp-routed zcp-shmdump zcp-top
