@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -322,17 +323,22 @@ static void remove_place(void)
 	bus_stop();
 }
 
+/* In parts: Check counts the microseconds of one test in 32 bits. */
+enum { PARTS = 6 };
+
 START_TEST(a_daemon_killed_at_every_access_and_call)
 {
-	enum way way = (enum way)_i;
+	enum way way = (enum way)(_i / PARTS);
 	unsigned step = stride(way == BY_ACCESS ? 149 : 37), points = 0;
-	uint64_t at = 1 + torture_random() % step;
+	unsigned part = (unsigned)_i % PARTS;
+	uint64_t at = 1 + torture_random() % step + part * step;
 
 	make_place();
-	for (; kill_daemon(way, at); at += step)
+	for (; kill_daemon(way, at); at += PARTS * step)
 		points++;
-	printf("%-24s killed at %u of about %llu %s\n", "a daemon at work",
-	    points, (unsigned long long)at, ways[way]);
+	printf("%-24s killed at %u of about %llu %s, part %u of %d\n",
+	    "a daemon at work", points, (unsigned long long)at, ways[way],
+	    part + 1, PARTS);
 	remove_place();
 }
 END_TEST
@@ -400,31 +406,47 @@ enum { SUCCESSORS = sizeof(successors) / sizeof(successors[0]) };
 
 START_TEST(a_successor_killed_at_every_access_and_call)
 {
-	struct aim aim = { .way = _i % WAYS };
+	struct aim aim = { .way = _i / PARTS % WAYS };
 	unsigned step = stride(aim.way == BY_ACCESS ? 53 : 5), points = 0;
+	unsigned part = (unsigned)_i % PARTS, one = (unsigned)_i / PARTS / WAYS;
 
 	make_place();
-	for (aim.at = 1 + torture_random() % step;
-	    kill_successor(successors[_i / WAYS].role, &aim); aim.at += step)
+	for (aim.at = 1 + torture_random() % step + part * step;
+	    kill_successor(successors[one].role, &aim); aim.at += PARTS * step)
 		points++;
-	printf("%-24s killed at %u %s\n", successors[_i / WAYS].name, points,
-	    ways[aim.way]);
+	printf("%-24s killed at %u %s, part %u of %d\n", successors[one].name,
+	    points, ways[aim.way], part + 1, PARTS);
 	remove_place();
 }
 END_TEST
 
-int main(void)
+/* Of `all` = n * PARTS indices those of one part, or (0) of every part. */
+static void add_parts(TCase *t, const TTest *test, int all, int part)
+{
+	for (int i = 0; i < all; i++)
+		if (part == 0 || i % PARTS == part - 1)
+			tcase_add_loop_test(t, test, i, i + 1);
+}
+
+/* access [clients | daemon [PART] | successors [PART]] */
+int main(int argc, char **argv)
 {
 	TCase *t = tcase_create("accesses");
+	const char *only = argc > 1 ? argv[1] : "";
+	int part = argc > 2 ? atoi(argv[2]) : 0;
 
 	log_threshold = LOG_LEVEL_ERROR;
 	printf("seed %u\n", torture_seed());
 	tcase_set_timeout(t, 0);
-	tcase_add_loop_test(t, a_client_killed_at_every_access_and_call, 0,
-	    OPERATIONS * WAYS);
-	tcase_add_loop_test(t, a_daemon_killed_at_every_access_and_call, 0,
-	    WAYS);
-	tcase_add_loop_test(t, a_successor_killed_at_every_access_and_call, 0,
-	    SUCCESSORS * WAYS);
+	if (*only == '\0' || strcmp(only, "clients") == 0)
+		tcase_add_loop_test(t,
+		    a_client_killed_at_every_access_and_call, 0,
+		    OPERATIONS * WAYS);
+	if (*only == '\0' || strcmp(only, "daemon") == 0)
+		add_parts(t, a_daemon_killed_at_every_access_and_call,
+		    PARTS * WAYS, part);
+	if (*only == '\0' || strcmp(only, "successors") == 0)
+		add_parts(t, a_successor_killed_at_every_access_and_call,
+		    SUCCESSORS * PARTS * WAYS, part);
 	return run_tests("torture", t);
 }
