@@ -18,18 +18,18 @@
 void *facts_add(struct look *l, void *array, size_t *count, size_t size)
 {
 	size_t n = *count;
-	char *at = *(char **)array;
+	char *bigger;
 
 	if ((n & (n - 1)) == 0) {
-		at = reallocarray(at, n ? 2 * n : 1, size);
-		if (at == NULL) {
+		bigger = reallocarray(*(char **)array, n ? 2 * n : 1, size);
+		if (bigger == NULL) {
 			l->rc = error_set(ZCP_E_SYS, "out of memory");
 			return NULL;
 		}
-		*(char **)array = at;
+		*(char **)array = bigger;
 	}
 	(*count)++;
-	return memset(at + n * size, 0, size);
+	return memset(*(char **)array + n * size, 0, size);
 }
 
 /* ---- the domain ------------------------------------------------------------------ */

@@ -347,6 +347,17 @@ static inline void chunk_handed_over(struct zcp_pub *pub,
 	}
 }
 
+/* Memory for the next loans is collected now that the message is out, rather
+ * than while one waits for it; what goes wrong the next loan will meet. */
+static inline void tidy(struct zcp_pub *pub, uint32_t id)
+{
+	uint32_t pool = chunk_pool(id);
+
+	if (__builtin_expect(pub->stock[pool].count == 0, 0) &&
+	    reclaim_due(pub, pool))
+		reclaim(pub, AS_WISHED);
+}
+
 int zcp_publish_parts(zcp_pub *pub, zcp_chunk *chunk, const zcp_part *parts,
     size_t count, int64_t timeout)
 {
@@ -388,20 +399,11 @@ int zcp_publish_parts(zcp_pub *pub, zcp_chunk *chunk, const zcp_part *parts,
 	}
 	if (done == 0)
 		return rc;
-	if (done == count)
+	if (done == count) {
 		chunk->data = NULL;
+		tidy(pub, m.chunk);
+	}
 	return (int)done;
-}
-
-/* Memory for the next loans is collected now that the message is out, rather
- * than while one waits for it; what goes wrong the next loan will meet. */
-static inline void tidy(struct zcp_pub *pub, uint32_t id)
-{
-	uint32_t pool = chunk_pool(id);
-
-	if (__builtin_expect(pub->stock[pool].count == 0, 0) &&
-	    reclaim_due(pub, pool))
-		reclaim(pub, AS_WISHED);
 }
 
 FEW int refuse_whole(const struct zcp_pub *pub, const zcp_chunk *chunk,

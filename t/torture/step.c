@@ -137,9 +137,19 @@ static void fill_ring(struct part *v)
 	}
 }
 
+/* With the next one a reclaim is due. */
+static void nearly_fill_ring(struct part *v)
+{
+	for (int i = 0; i < VICTIM_SLOTS - 1; i++) {
+		write_large(v);
+		send_large(v);
+	}
+}
+
 static void readers_read(struct world *w)
 {
-	world_hears(w, VICTIM, VICTIM_SLOTS);
+	world_hears(w, VICTIM, VICTIM_SLOTS - 1);
+	account_take(&w->reliable);
 	account_take(&w->lossy);
 }
 
@@ -261,9 +271,10 @@ static const struct operation operations[] = {
 	    .between = readers_read, .settle = write_small,
 	    .run = send_small,
 	    .sure = VICTIM_SLOTS, .most = VICTIM_SLOTS + 1 },
-	{ .name = "reclaim for memory", .prepare = fill_ring,
-	    .between = readers_read, .run = loan_one,
-	    .sure = VICTIM_SLOTS, .most = VICTIM_SLOTS },
+	{ .name = "publish and reclaim", .prepare = nearly_fill_ring,
+	    .between = readers_read, .settle = loan_and_fill,
+	    .run = publish_loan,
+	    .sure = VICTIM_SLOTS - 1, .most = VICTIM_SLOTS },
 	{ .name = "wake", .prepare = warm_up, .between = somebody_sleeps,
 	    .settle = write_small, .run = send_small, .sure = 1, .most = 2 },
 	{ .name = "join and take", .reads = true,
