@@ -6,6 +6,7 @@
 #include "clock.h"
 #include "error.h"
 #include "futex.h"
+#include "probes.h"
 
 bool bell_waitv_works(void)
 {
@@ -21,6 +22,7 @@ void bell_wake(struct bell *bell, uint32_t seen)
 	 */
 	while (seen & BELL_SLEEPER) {
 		if (bell_advance(bell, seen)) {
+			probe1(wake, bell);
 			futex_wake(&bell->word);
 			return;
 		}

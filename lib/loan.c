@@ -5,6 +5,7 @@
 #include "clock.h"
 #include "control.h"
 #include "owners.h"
+#include "probes.h"
 #include "publisher.h"
 #include "sweep.h"
 
@@ -219,5 +220,6 @@ int zcp_loan(zcp_pub *pub, size_t size, zcp_chunk *chunk, int64_t timeout)
 	loan_fence();
 	*chunk = (zcp_chunk){ .data = pool_chunk(pools, id),
 	    .size = pools->pool[chunk_pool(id)].chunk_size, .id = id };
+	probe3(loan, pub->topic, id, size);
 	return 0;
 }

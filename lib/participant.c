@@ -12,6 +12,7 @@
 #include "atomics.h"
 #include "clock.h"
 #include "control.h"
+#include "probes.h"
 #include "topic.h"
 
 /* ---- heart ------------------------------------------------------------------ */
@@ -405,6 +406,7 @@ int port_register(struct zcp *bus, const char *what, struct place *place)
 	    port >= bus->d.max_ports || bus->d.ports[port].nonce != nonce)
 		return error_set(ZCP_E_DAMAGED,
 		    "the route daemon answered '%s' to %s", reply, what);
+	probe2(register, what, port);
 	place->port = port;
 	place->serial = fact_load32(&bus->d.ports[port].serial);
 	return (int)port;

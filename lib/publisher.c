@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "clock.h"
+#include "probes.h"
 #include "spin.h"
 #include "topic.h"
 
@@ -215,9 +216,6 @@ void zcp_stop_offer(zcp_pub **handle)
 
 /* ---- publishing ------------------------------------------------------------------ */
 
-/* Kept out of what every message passes, so that it needs few registers. */
-#define FEW static __attribute__((noinline))
-
 /* *batch: the one reading of a call whose messages share it. */
 FEW uint64_t stamp_time(const struct zcp_pub *pub, uint64_t *batch)
 {
@@ -228,18 +226,19 @@ FEW uint64_t stamp_time(const struct zcp_pub *pub, uint64_t *batch)
 	return *batch;
 }
 
-static inline void put(struct zcp_pub *pub, struct message *m,
+EVERY void put(struct zcp_pub *pub, struct message *m,
     const uint64_t *body, uint64_t *batch)
 {
 	m->time = __builtin_expect((pub->head & pub->stamp_mask) ==
 	    pub->stamp_at, 0) ? stamp_time(pub, batch) : 0;
 	ring_put(pub->ring, pub->mask, pub->head, m, body);
+	probe3(publish, pub->topic, pub->head, m->length);
 	pub->head++;
 	pub->bytes += m->length;
 }
 
 /* After the last stamp of a call: the observers' news, and the sleepers. */
-static inline void announce(struct zcp_pub *pub, uint64_t count)
+EVERY void announce(struct zcp_pub *pub, uint64_t count)
 {
 	news_store(&pub->ring->head, pub->head);
 	news_store(&pub->ring->bytes, pub->bytes);
@@ -258,7 +257,7 @@ FEW int busy(const struct zcp_pub *pub)
 }
 
 /* The list of readers is looked at with one load per call. */
-static inline int before_publish(struct zcp_pub *pub, uint32_t partial)
+EVERY int before_publish(struct zcp_pub *pub, uint32_t partial)
 {
 	int rc;
 
@@ -279,7 +278,7 @@ FEW int wait_for_room(struct zcp_pub *pub, int64_t timeout)
 	return rc < 0 ? error_in(rc, "cannot publish on %s", pub->topic) : 0;
 }
 
-static inline int make_room(struct zcp_pub *pub, int64_t timeout)
+EVERY int make_room(struct zcp_pub *pub, int64_t timeout)
 {
 	return __builtin_expect(pub_free_slots(pub) > 0, 1) ? 0 :
 	    wait_for_room(pub, timeout);
@@ -335,7 +334,7 @@ FEW int refuse(const struct zcp_pub *pub, const zcp_chunk *chunk,
  * The chunk's word names the last seq before the first stamp is stored: a
  * sweep between two stamps must not find the chunk below its tail.
  */
-static inline void chunk_handed_over(struct zcp_pub *pub,
+EVERY void chunk_handed_over(struct zcp_pub *pub,
     const struct pool *pool, uint32_t id, size_t count)
 {
 	word_publish(&pool->word[chunk_index(id)], pub->published |
@@ -467,7 +466,7 @@ static inline void copy_small(uint64_t *body, const char *data, size_t size)
 	}
 }
 
-static inline int send_inline(struct zcp_pub *pub, const void *data,
+EVERY int send_inline(struct zcp_pub *pub, const void *data,
     size_t size, uint32_t kind, int64_t timeout)
 {
 	struct message m = { .chunk = CHUNK_INLINE, .kind = kind,

@@ -3,6 +3,7 @@
  * fence, holds, chunks; in batches, never per publish.
  */
 #include "liveness.h"
+#include "probes.h"
 #include "publisher.h"
 
 int readers_refresh(struct zcp_pub *pub)
@@ -191,6 +192,7 @@ static void move_tail(struct zcp_pub *pub, enum how_far far)
 			pub->fence_due = true;
 		}
 	pub->tail = tail;
+	probe2(reclaim, pub->topic, tail);
 	if (readers_passed(&pub->readers, &view, tail))
 		pub->fence_due = true;
 }

@@ -4,6 +4,13 @@
 
 #include "atomics.h"
 
+/*
+ * What every message passes is inlined into the call that it came by, so that
+ * it lives in registers; what few pass stays out of it.
+ */
+#define EVERY static inline __attribute__((always_inline))
+#define FEW static __attribute__((noinline))
+
 struct message {
 	uint64_t time;
 	uint32_t chunk, offset, length, kind;

@@ -6,6 +6,7 @@
 
 #include "clock.h"
 #include "delay.h"
+#include "probes.h"
 #include "subscriber.h"
 
 enum {
@@ -23,13 +24,6 @@ enum took {
 };
 
 /* ---- one feed ---------------------------------------------------------------- */
-
-/*
- * What every message passes is inlined into zcp_take(), so that it lives in
- * registers; what few do stays out of it.
- */
-#define EVERY static inline __attribute__((always_inline))
-#define FEW static __attribute__((noinline))
 
 EVERY uint32_t hold_new(struct feed *f, uint32_t chunk)
 {
@@ -118,6 +112,7 @@ EVERY enum took deliver(struct feed *f, uint64_t at, zcp_msg *msg,
 	msg->lost = 0;
 	msg->hold = hold;
 	msg->link = (int32_t)f->index;
+	probe3(take, f->topic_name, msg->seq, msg->size);
 	advance(f, at + 1);
 	return TOOK_MESSAGE;
 }
@@ -211,6 +206,7 @@ FEW enum took take_from(struct feed *f, zcp_msg *msg)
 
 static int lost(struct zcp_sub *sub, zcp_msg *msg, uint64_t n)
 {
+	probe2(drop, sub->topic, n);
 	sub->info.lost += n;
 	news_store(&sub->self->lost, sub->info.lost);
 	msg->lost = n;
@@ -378,6 +374,7 @@ void zcp_release(zcp_sub *sub, zcp_msg *msg)
 	f = &sub->feed[msg->link];
 	if ((uint32_t)msg->hold >= sub->budget.most || f->users[msg->hold] == 0)
 		return;
+	probe2(release, f->topic_name, msg->seq);
 	feed_release(f, (uint32_t)msg->hold);
 }
 

@@ -134,6 +134,19 @@ page() { find "$SRC/man" -name "$1.[0-9]"; }
     done
 }
 
+@test "the library has the probes that its header lists, each where its arguments are" {
+    local lib name
+    lib=$(find "$ZCP_BIN/../lib/.libs" -name 'libzcp.so.*.*' | head -n 1)
+    [ -n "$lib" ] || skip "no shared library"
+    grep -q '^#define HAVE_SYS_SDT_H 1' "$ZCP_BIN/../config.h" || skip "built without sys/sdt.h"
+    readelf -n "$lib" | grep -A3 'Provider: zcp' | sed -n 's/.*Name: //p' | sort -u >"$WORK/probes"
+    for name in $(sed -n 's/^ \*   \([a-z]*\)  .*/\1/p' "$SRC/lib/probes.h"); do
+        # The daemon's own.
+        [ "$name" = death ] || grep -qx "$name" "$WORK/probes" || fail "no probe $name"
+    done
+    [ "$(wc -l <"$WORK/probes")" -eq 8 ]
+}
+
 @test "zcp.h compiles alone, as C11 and as C++" {
     echo '#include "zcp.h"' >"$WORK/x.c"
     "${CC:-cc}" -std=c11 -Wall -Wextra -Werror -pedantic -I"$SRC/lib" -c "$WORK/x.c" -o "$WORK/x.o"

@@ -19,6 +19,7 @@ setup() {
 # Members first, so that the daemon finds nobody and removes its segments.
 teardown() {
     local pid left
+    [ -z "${terminal:-}" ] || stop_terminal
     for pid in "${started[@]}"; do
         [ "$(cat "/proc/$pid/comm" 2>/dev/null)" != zcp-routed ] || continue
         kill -KILL "$pid" 2>/dev/null || true
@@ -118,6 +119,7 @@ on_screen() {
 # A terminal of 120 columns, a shell in it.
 start_terminal() {
     command -v tmux >/dev/null || skip "needs tmux"
+    terminal=1
     tmux -L "$ZCP_DOMAIN" -f /dev/null new-session -d -s zcp -x 120 -y 24 \
         "env PS1='ready> ' PATH='$PATH' bash --norc --noprofile" 3>&- 7>&- 8>&- 9>&-
     eventually on_screen 'ready>'
@@ -126,4 +128,7 @@ start_terminal() {
 type_in() { tmux -L "$ZCP_DOMAIN" send-keys -t zcp "$@"; }
 
 # What runs in it has ended before: the daemon is to find nobody.
-stop_terminal() { tmux -L "$ZCP_DOMAIN" kill-server 2>/dev/null || true; }
+stop_terminal() {
+    tmux -L "$ZCP_DOMAIN" kill-server 2>/dev/null || true
+    terminal=
+}

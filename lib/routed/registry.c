@@ -16,6 +16,7 @@
 #include "error.h"
 #include "liveness.h"
 #include "log.h"
+#include "probes.h"
 #include "routed.h"
 
 /* ---- topics --------------------------------------------------------------------- */
@@ -202,6 +203,7 @@ void participant_end(struct routed *r, uint32_t slot, bool died)
 	fact_publish32(&p->state, PARTICIPANT_ENDED);
 	if (died) {
 		news_add(&r->d.m->deaths, 1);
+		probe2(death, p->name, p->pid);
 		log_info("participant %u: %s (pid %u) died", slot, p->name,
 		    p->pid);
 	} else
