@@ -110,19 +110,19 @@ unstick() { spawn cat "$WORK/full" >"$WORK/out"; }
 }
 
 @test "a pool that runs empty and a chunk that is held for long are counted and logged once" {
-    zcp-routed -f --heartbeat 50ms --held-after 200ms --pool 128:4 --log-level warn 3>&- 2>"$WORK/log" &
+    zcp-routed -f --heartbeat 50ms --held-after 200ms --pool 1K:4 --log-level warn 3>&- 2>"$WORK/log" &
     started+=("$!")
     eventually eval 'zcp-routed --status >"$WORK/status"'
     stuck_reader t
-    spawn zcp-pub t < <(printf '%0100d\n' {1..50})
+    spawn zcp-pub t < <(printf '%0600d\n' {1..50})
     eventually eval 'zcp-shmdump domain | grep -q "[1-9][0-9]* long holds"'
-    eventually status_has "pool=128 count=4 free=0 loaned=[0-9] published=[0-9] most=4 empty=1"
-    run grep -c "holds chunk 0:[0-9] (128 bytes) of t/default/default for" "$WORK/log"
+    eventually status_has "pool=1024 count=4 free=0 loaned=[0-9] published=[0-9] most=4 empty=1"
+    run grep -c "holds chunk 0:[0-9] (1024 bytes) of t/default/default for" "$WORK/log"
     assert_output "$(zcp-shmdump -J domain | jq .long_holds)"
-    run grep -c "all 4 chunks of 128 bytes are in use" "$WORK/log"
+    run grep -c "all 4 chunks of 1024 bytes are in use" "$WORK/log"
     assert_output 1
     run -0 zcp-shmdump pools
-    assert_line --regexp '^0 +128 +4 +0 +[0-9] +[0-9] +4 +1$'
+    assert_line --regexp '^0 +1024 +4 +0 +[0-9] +[0-9] +4 +1$'
     kill -KILL "$reader"
 }
 
