@@ -62,6 +62,20 @@ int feed_open(struct feed *f, struct domain *d, uint64_t link,
 }
 
 /*
+ * As far as the owner had published, at least: its head, or, where it died
+ * within a batch, its stamps.  (The stamps of one that lives may be written
+ * over while they are looked at.)
+ */
+static uint64_t published_by_now(const struct feed *f)
+{
+	uint64_t head = news_load(&f->ring->head);
+	uint64_t end = ring_end(f->ring, f->mask, f->at, f->at);
+
+	return head > end && head - f->at <= (uint64_t)f->mask + 1 ? head :
+	    end;
+}
+
+/*
  * Stores the cursor until a look at the tail, behind a heavy fence, says that
  * nobody went past it meanwhile.  A second pass is the last: the owner waits
  * at its tail for a cursor that lies below it.
@@ -86,7 +100,7 @@ static void settle(struct feed *f)
 		f->at = tail;
 	}
 	if (!(link_flags(f->link) & LINK_FROM_START))
-		f->joined_end = ring_end(f->ring, f->mask, f->at, f->at);
+		f->joined_end = published_by_now(f);
 }
 
 void feed_join(struct feed *f, uint32_t last, uint64_t *lost)
