@@ -41,7 +41,7 @@ static inline void ring_put(struct ring *ring, uint32_t mask, uint64_t seq,
 }
 _Static_assert(INLINE_SIZE == 4 * sizeof(uint64_t), "four words of payload");
 
-static inline enum slot_found stamp_says(uint64_t stamp, uint64_t seq)
+EVERY enum slot_found stamp_says(uint64_t stamp, uint64_t seq)
 {
 	if (stamp == seq + 1)
 		return SLOT_MESSAGE;
@@ -54,7 +54,7 @@ static inline enum slot_found stamp_says(uint64_t stamp, uint64_t seq)
  * Copies message `seq` from its slot, and INLINE_SIZE bytes to `body` when the
  * chunk is CHUNK_INLINE; only believed when it says SLOT_MESSAGE.
  */
-static inline enum slot_found slot_copy(const struct slot *slot, uint64_t seq,
+EVERY enum slot_found slot_copy(const struct slot *slot, uint64_t seq,
     struct message *m, uint64_t *body)
 {
 	enum slot_found found = stamp_says(slot_stamp(slot), seq);

@@ -171,7 +171,7 @@ EVERY enum took take_once(struct feed *f, zcp_msg *msg)
 {
 	uint64_t at = f->at;
 	const struct slot *slot = &f->ring->slot[at & f->mask];
-	struct message m;
+	struct message m = { 0 };
 
 	switch (slot_copy(slot, at, &m, msg->small)) {
 	case SLOT_EMPTY:
