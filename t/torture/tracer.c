@@ -197,11 +197,14 @@ static bool run_to(struct victim *v, uint64_t at)
 	errno = 0;
 	word = (uint64_t)ptrace(PTRACE_PEEKTEXT, v->pid, (void *)at, NULL);
 	ck_assert_int_eq(errno, 0);
+	/* Its other threads must not run into what is not for them. */
+	victim_freeze(v);
 	poke(v, at, (word & ~TRAP_MASK) | TRAP);
 	there = advance(v, PTRACE_CONT);
 	if (v->ended)
 		return false;
 	poke(v, at, word);
+	victim_thaw(v);
 	if (!there)
 		return false;
 	registers(v, &regs, false);
