@@ -107,15 +107,6 @@ enum mark { MARK_NONE, MARK_LOSSY, MARK_RETAINED, MARK_DRAINING, MARK_SLOW,
 static const char *const marks[] = { "", "lossy", "retained", "draining",
     "slow", "demoted", "stalled", "blocked", "dead" };
 
-static void *or_die(void *p)
-{
-	if (p == NULL) {
-		fputs("out of memory\n", stderr);
-		exit(1);
-	}
-	return p;
-}
-
 /* A full ring is no news while messages flow: one that the reader is to take
  * has been there for long, or it takes none. */
 static bool is_stuck(const struct report *r, const zcp_link_facts *f)

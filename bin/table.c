@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static void *or_die(void *p)
+void *or_die(void *p)
 {
 	if (p == NULL) {
 		fputs("out of memory\n", stderr);

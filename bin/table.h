@@ -37,6 +37,9 @@ void table_line(const struct table *t, long row, char *line, size_t size);
 /* All of it; nothing when there is no row. */
 void table_print(const struct table *t, FILE *to);
 
+/* `p`, or the end of the program where there was no memory. */
+void *or_die(void *p);
+
 /* Columns that the text takes on a screen (UTF-8). */
 unsigned text_width(const char *text);
 

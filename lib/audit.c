@@ -132,12 +132,10 @@ static void audit_ring(struct auditing *a, uint32_t port,
 static void audit_holds(struct auditing *a, uint32_t port, uint32_t line,
     const struct cursor *c, uint32_t holds)
 {
-	for (uint32_t i = 0; i < holds; i++) {
+	for (uint32_t i = 0; hold_next(c, holds, &i); i++) {
 		uint32_t id = hold_chunk(c, i);
 		uint64_t word;
 
-		if (!(holds_load(c, i / 64) >> i % 64 & 1))
-			continue;
 		if (!pool_has(&a->d->pools, id)) {
 			fault(a, "port %u, cursor %u holds chunk %u:%u, which "
 			    "is not there", port, line, chunk_pool(id),

@@ -1,6 +1,5 @@
 #include "facts.h"
 
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -54,17 +53,6 @@ static uint64_t bytes_committed(const struct domain *d)
 	return bytes;
 }
 
-/* The daemon has a lock on mgmt for as long as it lives. */
-static int32_t daemon_of(const struct domain *d)
-{
-	struct flock held = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
-
-	if (d->copy || fcntl(d->mgmt.fd, F_GETLK, &held) < 0 ||
-	    held.l_type == F_UNLCK)
-		return 0;
-	return held.l_pid > 0 ? held.l_pid : -1;
-}
-
 void facts_domain(struct look *l)
 {
 	const struct domain *d = &l->o->d;
@@ -78,7 +66,9 @@ void facts_domain(struct look *l)
 	    .symmetric = d->symmetric, .copy = d->copy,
 	    .max_participants = d->max_participants,
 	    .max_topics = d->max_topics, .max_ports = d->max_ports,
-	    .max_links = d->max_links, .daemon = daemon_of(d),
+	    .max_links = d->max_links,
+	    /* It has a lock on mgmt for as long as it lives. */
+	    .daemon = d->copy ? 0 : lock_holder(d->mgmt.fd),
 	    .bytes = bytes_committed(d),
 	    .registrations = fact_load(&m->registrations),
 	    .incarnations = fact_load(&m->incarnations),
@@ -222,7 +212,8 @@ const struct subscription *facts_subscription(struct look *l,
 	    l->o->d.ports[f->index].offset, f->slots, f->holds_most);
 }
 
-bool facts_same(const zcp_port_facts *f, const struct port *p)
+/* Is the port still the one that was copied? */
+static bool same(const zcp_port_facts *f, const struct port *p)
 {
 	fact_recheck();
 	return fact_load32(&p->state) != PORT_FREE &&
@@ -251,17 +242,13 @@ static void look_at_intervals(zcp_port_facts *f, const struct ring *ring,
 	uint64_t seq = f->head;
 
 	for (int n = 0; n < SAMPLES && seq >= from + step && seq > 0; n++) {
-		uint64_t time;
+		uint64_t time = stamp_of(ring, mask, seq -= step);
 
-		seq -= step;
-		if (step == 1 && (time = stamp_of(ring, mask, seq)) == 0) {
+		if (time == 0 && step == 1) {
 			step = DELAY_EVERY;
 			seq -= seq % step;
-			if (seq < from)
-				break;
-			time = stamp_of(ring, mask, seq);
-		} else if (step != 1)
-			time = stamp_of(ring, mask, seq);
+			time = seq < from ? 0 : stamp_of(ring, mask, seq);
+		}
 		if (time == 0)
 			break;
 		if (newest == 0) {
@@ -313,6 +300,7 @@ static void look_at_subscription(zcp_port_facts *f,
 	f->taken = news_load(&s->taken);
 	f->taken_bytes = news_load(&s->taken_bytes);
 	f->lost = news_load(&s->lost);
+	_Static_assert(DELAY_BUCKETS == ZCP_DELAY_BUCKETS, "one histogram");
 	for (unsigned i = 0; i < DELAY_BUCKETS; i++)
 		f->delay[i] = news_load32(&s->delay[i]);
 }
@@ -342,7 +330,7 @@ static bool copy_port(struct look *l, uint32_t i, zcp_port_facts *f)
 	}
 	if (state == PORT_OPEN)
 		f->ended_at = 0;
-	if (!facts_same(f, p))
+	if (!same(f, p))
 		return false;
 	/* What names nothing makes no sense. */
 	if (f->participant >= d->max_participants ||
@@ -402,7 +390,7 @@ void facts_ports(struct look *l)
 		    !copy_port(l, i, &copy))
 			continue;
 		look_at_port(l, &copy);
-		if (!facts_same(&copy, &d->ports[i]))
+		if (!same(&copy, &d->ports[i]))
 			continue;
 		l->at.port[i] = (uint32_t)l->s->ports;
 		if ((f = facts_add(l, &l->s->port, &l->s->ports,

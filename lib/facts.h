@@ -55,7 +55,4 @@ const struct ring *facts_ring(struct look *l, const zcp_port_facts *f);
 const struct subscription *facts_subscription(struct look *l,
     const zcp_port_facts *f);
 
-/* Is the port still the one that was copied? */
-bool facts_same(const zcp_port_facts *f, const struct port *p);
-
 #endif

@@ -39,6 +39,15 @@ uint64_t process_start_time(pid_t pid)
 	return (p[2] == 'Z' && threads <= 1) || p[2] == 'X' ? 0 : start;
 }
 
+pid_t lock_holder(int fd)
+{
+	struct flock held = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+
+	if (fcntl(fd, F_GETLK, &held) < 0 || held.l_type == F_UNLCK)
+		return 0;
+	return held.l_pid > 0 ? held.l_pid : -1;
+}
+
 uint64_t pid_namespace_here(void)
 {
 	struct stat st;

@@ -117,10 +117,12 @@ static const char *owners(struct zcp_pub *pub, uint32_t class)
 {
 	uint64_t now = clock_ns();
 
-	if (pub->told_at == 0 || now - pub->told_at > NS_PER_S) {
+	if (pub->told_at == 0 || now - pub->told_at > NS_PER_S ||
+	    pub->told_class != class) {
 		owners_text(&pub->bus->d, class, pub->owners,
 		    sizeof(pub->owners));
 		pub->told_at = now;
+		pub->told_class = class;
 	}
 	return pub->owners;
 }
@@ -173,7 +175,7 @@ static int wait_for_memory(struct zcp_pub *pub, uint32_t class, size_t size,
 }
 
 /* What is not in stock: looked for, and waited for. */
-static __attribute__((noinline)) int find_chunk(struct zcp_pub *pub,
+FEW int find_chunk(struct zcp_pub *pub,
     uint32_t class, size_t size, int64_t timeout, uint32_t *id)
 {
 	bool desperate = timeout == 0;

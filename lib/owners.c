@@ -5,6 +5,7 @@
 
 #include "atomics.h"
 #include "names.h"
+#include "readers.h"
 
 enum { NAMED = 3 };
 
@@ -47,9 +48,8 @@ static uint32_t holds_of(struct domain *d, uint32_t port, uint32_t class)
 	for (uint32_t i = 0; s != NULL && i < cursors; i++) {
 		const struct cursor *c = subscription_cursor(s, holds, i);
 
-		for (uint32_t k = 0; k < holds; k++)
-			n += (holds_load(c, k / 64) >> k % 64 & 1) &&
-			    chunk_pool(hold_chunk(c, k)) >= class;
+		for (uint32_t k = 0; hold_next(c, holds, &k); k++)
+			n += chunk_pool(hold_chunk(c, k)) >= class;
 	}
 	peer_put(d, peer);
 	return n;

@@ -68,6 +68,7 @@ struct zcp_pub {
 
 	uint32_t class;			/* a loan waits for this or a larger one */
 	uint64_t told_at;		/* when `owners` was found out, ns */
+	uint32_t told_class;		/* and for which */
 	char owners[768];		/* who has the memory, for messages */
 	uint32_t rung[MAX_POOLS];	/* pool bells' counts before its last try */
 

@@ -347,20 +347,24 @@ void hold_set_free(struct hold_set *set)
 	*set = (struct hold_set){ 0 };
 }
 
+bool hold_next(const struct cursor *cursor, uint32_t holds, uint32_t *i)
+{
+	for (; *i < holds; *i = (*i / 64 + 1) * 64) {
+		uint64_t used = holds_load(cursor, *i / 64) >> *i % 64;
+
+		if (used != 0) {
+			*i += (uint32_t)__builtin_ctzll(used);
+			return *i < holds;
+		}
+	}
+	return false;
+}
+
 bool hold_set_collect(struct hold_set *set, const struct cursor *cursor,
     uint32_t holds)
 {
-	for (uint32_t w = 0; w * 64 < holds; w++) {
-		uint64_t used = holds_load(cursor, w);
-
-		while (used != 0) {
-			uint32_t i = w * 64 + (uint32_t)__builtin_ctzll(used);
-
-			used &= used - 1;
-			if (i < holds &&
-			    !hold_set_add(set, hold_chunk(cursor, i)))
-				return false;
-		}
-	}
+	for (uint32_t i = 0; hold_next(cursor, holds, &i); i++)
+		if (!hold_set_add(set, hold_chunk(cursor, i)))
+			return false;
 	return true;
 }

@@ -92,6 +92,10 @@ bool hold_set_add(struct hold_set *set, uint32_t chunk);	/* false: memory */
 bool hold_set_has(const struct hold_set *set, uint32_t chunk);
 void hold_set_free(struct hold_set *set);
 
+/* The next entry of a cursor line that counts, from *i on, of `holds`; false:
+ * there is no more. */
+bool hold_next(const struct cursor *cursor, uint32_t holds, uint32_t *i);
+
 /* Adds what one cursor line shows. */
 bool hold_set_collect(struct hold_set *set, const struct cursor *cursor,
     uint32_t holds);

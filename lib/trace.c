@@ -8,6 +8,7 @@
 #include "atomics.h"
 #include "facts.h"
 #include "names.h"
+#include "readers.h"
 #include "ring.h"
 
 struct trace {
@@ -165,15 +166,8 @@ static void look_at_holds(struct trace *t, uint32_t reader)
 		const struct cursor *c = subscription_cursor(
 		    (struct subscription *)s, holds, i);
 
-		for (uint32_t w = 0; w * 64 < holds; w++)
-			for (uint64_t used = holds_load(c, w); used != 0;
-			    used &= used - 1) {
-				uint32_t k = w * 64 +
-				    (uint32_t)__builtin_ctzll(used);
-
-				if (k < holds)
-					add_hold(t, reader, hold_chunk(c, k));
-			}
+		for (uint32_t k = 0; hold_next(c, holds, &k); k++)
+			add_hold(t, reader, hold_chunk(c, k));
 	}
 }
 

@@ -97,9 +97,10 @@ ZCP_API int zcp_open(zcp **bus, const zcp_options *options)
 /*
  * zcp_close - end the participant, its ports first.
  * Its publishers, subscriptions, sets and taps are to be closed before: those
- * that are not answer -ZCP_E_ENDED from now on, and their memory stays.  What reliable readers have not yet read stays
- * readable.  *bus becomes NULL; NULL is allowed.  In a forked child this and
- * the calls that end a port only forget the handle.
+ * that are not answer -ZCP_E_ENDED from now on, and their memory stays.  What
+ * reliable readers have not yet read stays readable.  *bus becomes NULL; NULL is
+ * allowed.  In a forked child this and the calls that end a port only forget the
+ * handle.
  */
 ZCP_API void zcp_close(zcp **bus) __attribute__((nonnull));
 
@@ -559,8 +560,8 @@ typedef struct zcp_topic_facts {
 					   it through a pattern included */
 } zcp_topic_facts;
 
-/* How long messages took from stamp to take: counts of 1 in 64 messages by
- * powers of 2^(1/4), see zcp_delay_bound(). */
+/* How long messages took from stamp to take, of 1 message in 64: counts by
+ * quarters of each power of two from 64 ns on; zcp_rates() sums them up. */
 #define ZCP_DELAY_BUCKETS 128
 
 typedef struct zcp_port_facts {

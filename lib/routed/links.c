@@ -33,7 +33,6 @@ static void mark(struct routed *r, uint64_t extent, uint8_t used)
 
 int links_rebuild(struct routed *r)
 {
-
 	r->link_used = calloc(r->d.max_links, 1);
 	if (r->link_used == NULL)
 		return error_set(ZCP_E_SYS, "out of memory");

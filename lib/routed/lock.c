@@ -9,6 +9,7 @@
 #include "clock.h"
 #include "control.h"
 #include "error.h"
+#include "liveness.h"
 #include "routed.h"
 
 /* How long one on its way out, or zcp-gc, may keep it. */
@@ -31,15 +32,6 @@ static int lock_now(int fd)
 	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
 
 	return fcntl(fd, F_SETLK, &lock);
-}
-
-pid_t lock_holder(int fd)
-{
-	struct flock held = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
-
-	if (fcntl(fd, F_GETLK, &held) < 0 || held.l_type == F_UNLCK)
-		return 0;
-	return held.l_pid > 0 ? held.l_pid : -1;
 }
 
 int routed_pid(const char *domain, pid_t *pid)

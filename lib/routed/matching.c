@@ -4,6 +4,7 @@
 #include "atomics.h"
 #include "error.h"
 #include "log.h"
+#include "readers.h"
 #include "routed.h"
 #include "topic.h"
 
@@ -43,10 +44,9 @@ const struct cursor *port_cursor(struct routed *r, uint32_t subscriber,
 
 static bool line_shows_holds(const struct cursor *c)
 {
-	for (unsigned w = 0; w < USED_WORDS; w++)
-		if (holds_load(c, w) != 0)
-			return true;
-	return false;
+	uint32_t i = 0;
+
+	return hold_next(c, MAX_HOLDS, &i);
 }
 
 bool holds_shown(struct routed *r, uint32_t port)

@@ -302,10 +302,6 @@ int lock_try(struct routed *r);
  * this lock on them.  -ZCP_E_REFUSED names who has it.
  */
 int lock_segments(struct routed *r, bool wait);
-/* Which other process has the lock on a file: 0 none, -1 one of another pid
- * namespace. */
-pid_t lock_holder(int fd);
-
 /* Who has the domain's lock: 0 nobody, -1 one of another pid namespace. */
 int routed_pid(const char *domain, pid_t *pid);
 

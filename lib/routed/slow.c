@@ -9,6 +9,7 @@
 #include "clock.h"
 #include "error.h"
 #include "log.h"
+#include "readers.h"
 #include "ring.h"
 #include "routed.h"
 
@@ -185,17 +186,9 @@ static void look_at_holds(struct routed *r, uint32_t port, uint64_t now)
 
 		if (c == NULL)
 			return;
-		for (uint32_t w = 0; w * 64 < holds; w++)
-			for (uint64_t used = holds_load(c, w); used != 0;
-			    used &= used - 1) {
-				uint32_t k = w * 64 +
-				    (uint32_t)__builtin_ctzll(used);
-
-				if (k < holds)
-					look_at_held(r, port,
-					    (uint64_t)port << 32 | i << 16 | k,
-					    hold_chunk(c, k), now);
-			}
+		for (uint32_t k = 0; hold_next(c, holds, &k); k++)
+			look_at_held(r, port, (uint64_t)port << 32 | i << 16 |
+			    k, hold_chunk(c, k), now);
 	}
 }
 
