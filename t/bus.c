@@ -37,6 +37,51 @@ static void say_ready(const struct routed *r)
 	ck_assert_int_eq(write(ready_fd, "", 1), 1);
 }
 
+/* Whether each thread of this process but the first sleeps. */
+static bool others_sleep(void *arg)
+{
+	struct dirent *entry;
+	bool asleep = true;
+	DIR *dir = opendir("/proc/self/task");
+
+	(void)arg;
+	ck_assert_ptr_nonnull(dir);
+	while (asleep && (entry = readdir(dir)) != NULL) {
+		char path[64], state = 'S';
+		FILE *stat;
+
+		if (entry->d_name[0] == '.' || atoi(entry->d_name) == getpid())
+			continue;
+		snprintf(path, sizeof(path), "/proc/self/task/%.20s/stat",
+		    entry->d_name);
+		if ((stat = fopen(path, "r")) == NULL)
+			continue;
+		/* The name of a thread of ours has no parenthesis. */
+		asleep = fscanf(stat, "%*d (%*[^)]) %c", &state) == 1 &&
+		    state == 'S';
+		fclose(stat);
+	}
+	closedir(dir);
+	return asleep;
+}
+
+/*
+ * A child of fork(2) keeps each lock that another thread had at that moment,
+ * and AddressSanitizer's memory is behind such locks (the C library's own are
+ * let go in the child): a heart that has just begun to beat must have them no
+ * more.
+ */
+static pid_t fork_calmly(void)
+{
+	pid_t pid;
+
+	eventually(others_sleep, NULL, "the other threads sleep");
+	fflush(NULL);
+	pid = fork();
+	ck_assert_int_ge(pid, 0);
+	return pid;
+}
+
 pid_t bus_restart(const struct settings *s)
 {
 	struct settings settings = *s;
@@ -45,9 +90,7 @@ pid_t bus_restart(const struct settings *s)
 
 	settings.domain = bus_domain;
 	ck_assert_int_eq(pipe(ends), 0);
-	fflush(NULL);
-	daemon_pid = fork();
-	ck_assert_int_ge(daemon_pid, 0);
+	daemon_pid = fork_calmly();
 	if (daemon_pid == 0) {
 		static struct routed r;
 		int rc;
@@ -158,11 +201,8 @@ zcp *bus_open(const char *name)
 
 pid_t in_process(void (*role)(void *), void *arg)
 {
-	pid_t pid;
+	pid_t pid = fork_calmly();
 
-	fflush(NULL);
-	pid = fork();
-	ck_assert_int_ge(pid, 0);
 	if (pid == 0) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		role(arg);
