@@ -116,14 +116,24 @@ static enum zcp_participant_state state_of(struct look *l, uint32_t slot,
 	    ZCP_PARTICIPANT_LIVE;
 }
 
+/* Names are of printable ASCII; what a damaged file has instead could command
+ * the terminal that it is shown on. */
+static void copy_name(char *to, const char *from, size_t size)
+{
+	memcpy(to, from, size);
+	to[size - 1] = '\0';
+	for (; *to != '\0'; to++)
+		if (*to < ' ' || *to > '~')
+			*to = '?';
+}
+
 static bool copy_participant(const struct participant *p, uint32_t slot,
     zcp_participant_facts *f)
 {
 	*f = (zcp_participant_facts){ .slot = slot, .pid = p->pid,
 	    .uid = p->uid, .gid = p->gid, .incarnation = p->incarnation,
 	    .start_time = p->start_time, .registered = p->registered };
-	memcpy(f->name, p->name, sizeof(f->name));
-	f->name[sizeof(f->name) - 1] = '\0';
+	copy_name(f->name, p->name, sizeof(f->name));
 	fact_recheck();
 	return fact_load32(&p->state) != PARTICIPANT_FREE &&
 	    p->incarnation == f->incarnation;
@@ -180,8 +190,7 @@ void facts_topics(struct look *l)
 		f->pattern = state == TOPIC_PATTERN;
 		_Static_assert(sizeof(f->name) == sizeof(t->name),
 		    "a name fits");
-		memcpy(f->name, t->name, sizeof(f->name));
-		f->name[sizeof(f->name) - 1] = '\0';
+		copy_name(f->name, t->name, sizeof(f->name));
 	}
 }
 

@@ -72,3 +72,23 @@ void expect(zcp_sub *sub, uint64_t n)
 	zcp_release(sub, &msg);
 	ck_assert_ptr_null(msg.data);
 }
+
+void start_busy(struct busy *b, int mode)
+{
+	start(mode);
+	b->sub = subscribe(0);
+	b->pub = offer(16, 2);
+	for (uint64_t i = 0; i < 6; i++)
+		send_number(b->pub, i, i % 2 ? 8 : 100);
+	must(zcp_loan(b->pub, 100, &b->chunk, 0));
+	ck_assert_int_eq(take_wait(b->sub, &b->msg), 1);
+}
+
+void stop_busy(struct busy *b)
+{
+	zcp_discard(b->pub, &b->chunk);
+	zcp_release(b->sub, &b->msg);
+	zcp_stop_offer(&b->pub);
+	zcp_unsubscribe(&b->sub);
+	stop();
+}

@@ -28,4 +28,15 @@ uint64_t number(const zcp_msg *msg);
 /* The next message, waited for and released, has this number. */
 void expect(zcp_sub *sub, uint64_t n);
 
+/* A publisher of history, six messages in chunks and in slots, a chunk on
+ * loan, and a reader who holds the first: a bit of everything. */
+struct busy {
+	zcp_pub *pub;
+	zcp_sub *sub;
+	zcp_chunk chunk;
+	zcp_msg msg;
+};
+void start_busy(struct busy *b, int mode);
+void stop_busy(struct busy *b);
+
 #endif
