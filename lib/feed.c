@@ -32,7 +32,8 @@ int feed_open(struct feed *f, struct domain *d, uint64_t link,
 	    .topic = p->topic, .mask = slots - 1,
 	    .history = p->flags & PORT_UNLISTED ? UINT32_MAX : p->history,
 	    .cursor = cursor, .budget = budget,
-	    .symmetric = d->symmetric, .last_chunk = NO_CHUNK };
+	    .symmetric = d->symmetric, .last_chunk = NO_CHUNK,
+	    .seen_chunk = NO_CHUNK };
 	if (slot >= d->max_participants || f->topic >= d->max_topics)
 		return error_set(ZCP_E_DAMAGED,
 		    "publisher %u: its record makes no sense", f->port);

@@ -37,6 +37,10 @@ struct feed {
 	struct hold_budget *budget;
 	uint32_t last_chunk;		/* of the entry below, or NO_CHUNK */
 	uint32_t last_hold;
+	uint32_t seen_chunk;		/* where the last one taken lies; places
+					   do not change */
+	uint32_t seen_size;
+	const char *seen;
 	uint32_t *users;		/* messages served by each hold */
 	uint64_t free_hold[USED_WORDS];	/* private: bit set, entry is free */
 	uint32_t held;			/* entries in use */

@@ -3,7 +3,9 @@
 #include "publisher.h"
 #include "spin.h"
 
-enum { APART = 8 };		/* pauses between two looks at the cursors */
+/* Pauses between two looks at the cursors: one for so many messages that are
+ * still to be read, as each look takes the line of a cursor from its reader. */
+enum { APART_LEAST = 8, APART_MOST = 32, MESSAGES_A_PAUSE = 8 };
 
 struct waiting {
 	struct zcp_pub *pub;
@@ -92,10 +94,17 @@ static uint64_t worthwhile(const struct zcp_pub *pub)
 
 static bool moved_enough(struct zcp_pub *pub)
 {
-	for (int i = 0; i < APART; i++)
-		cpu_relax();
+	uint64_t enough = worthwhile(pub), there, apart;
+
 	/* What goes wrong is for the caller to find. */
-	return readers_refresh(pub) < 0 || reclaimable(pub) >= worthwhile(pub);
+	if (readers_refresh(pub) < 0 || (there = reclaimable(pub)) >= enough)
+		return true;
+	apart = (enough - there) / MESSAGES_A_PAUSE;
+	apart = apart < APART_LEAST ? APART_LEAST :
+	    apart > APART_MOST ? APART_MOST : apart;
+	for (uint64_t i = 0; i < apart; i++)
+		cpu_relax();
+	return false;
 }
 
 static bool moved(struct zcp_pub *pub)

@@ -90,6 +90,7 @@ static int sub_register(struct zcp_sub *sub)
 		return rc;
 	sub->port = (uint32_t)rc;
 	sub->serial = sub->place->serial;
+	sub->generation = &d->ports[rc].generation;
 	if (d->ports[rc].topic >= d->max_topics)
 		return error_set(ZCP_E_DAMAGED,
 		    "port %d: its record makes no sense", rc);
@@ -215,6 +216,7 @@ static void list_feeds(struct zcp_sub *sub)
 			sub->order[sub->count++] = i;
 	/* The feed whose turn it was may be gone; the first is next. */
 	sub->turn = 0;
+	sub->polled = false;
 	sub->next = sub->count > 0 ? sub->count - 1 : 0;
 }
 
@@ -275,7 +277,7 @@ int sub_refresh(struct zcp_sub *sub)
 
 	for (uint32_t k = 0; k < sub->count && sub->pending > 0; k++)
 		try_join(sub, sub_feed(sub, k));
-	if (fact_load(&p->generation) == sub->links.generation)
+	if (fact_load(sub->generation) == sub->links.generation)
 		return 0;
 	if (fact_load32(&p->serial) != sub->serial ||
 	    fact_load32(&p->state) != PORT_OPEN)

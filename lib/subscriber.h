@@ -14,6 +14,8 @@ struct zcp_sub {
 	struct feed *current;		/* whose turn it is, while turn > 0 */
 	uint32_t turn;			/* messages it still has; 0: look around */
 	uint32_t idle;			/* vain looks, for the next look for ends */
+	bool polled;			/* while turn > 0: current is all there is */
+	const shared_u64 *generation;	/* of its links */
 	struct subscription *self;
 	struct hold_budget budget;
 	zcp_sub_info info;

@@ -133,16 +133,32 @@ EVERY enum took take_inline(struct feed *f, uint64_t at, zcp_msg *msg,
 	return deliver(f, at, msg, m, -1);
 }
 
+/* Where the message lies; NULL: within no chunk, whatever its publisher wrote.
+ * Several of one chunk come in a row. */
+EVERY const char *find_data(struct feed *f, const struct message *m)
+{
+	if (m->chunk != f->seen_chunk) {
+		const struct pools *pools = &f->d->pools;
+		const char *seen = pool_see(pools, m->chunk, 0, 0);
+
+		if (__builtin_expect(seen == NULL, 0))
+			return NULL;
+		f->seen_chunk = m->chunk;
+		f->seen_size = pools->pool[chunk_pool(m->chunk)].chunk_size;
+		f->seen = seen;
+	}
+	return __builtin_expect((uint64_t)m->offset + m->length <=
+	    f->seen_size, 1) ? f->seen + m->offset : NULL;
+}
+
 EVERY enum took take_chunk(struct feed *f, const struct slot *slot,
     uint64_t at, zcp_msg *msg, const struct message *m)
 {
-	const char *data = pool_see(&f->d->pools, m->chunk, m->offset,
-	    m->length);
+	const char *data = find_data(f, m);
 	uint32_t hold = f->last_hold;
 	uint64_t tail;
 	bool ours;
 
-	/* Believed only within its chunk. */
 	if (__builtin_expect(data == NULL, 0))
 		return skip_damaged(f);
 	if (m->chunk != f->last_chunk &&
@@ -291,6 +307,13 @@ static int take_merged(struct zcp_sub *sub, zcp_msg *msg)
 	return rc;
 }
 
+/* Is a look at its only feed, and at its list of links, a look at all? */
+static bool alone(const struct zcp_sub *sub)
+{
+	return sub->count == 1 && sub->pending == 0 && sub->untold == 0 &&
+	    sub->merge == 0 && sub->set == NULL;
+}
+
 /* The turn is over, or its feed has nothing: look around. */
 FEW int take_slow(struct zcp_sub *sub, zcp_msg *msg)
 {
@@ -312,6 +335,11 @@ FEW int take_slow(struct zcp_sub *sub, zcp_msg *msg)
 		sub_look_for_ends(sub);
 	if (sub->set != NULL)
 		waitset_drained(sub->set);
+	sub->polled = alone(sub);
+	if (sub->polled) {
+		sub->current = sub_feed(sub, 0);
+		sub->turn = TURN;
+	}
 	return 0;
 }
 
@@ -322,12 +350,17 @@ int zcp_take(zcp_sub *sub, zcp_msg *msg)
 
 	if (__builtin_expect(sub->turn > 0 &&
 	    sub->bus->born == fork_generation, 1)) {
-		sub->turn--;
 		if (__builtin_expect((took = take_here(f, msg)) ==
-		    TOOK_MESSAGE, 1))
+		    TOOK_MESSAGE, 1)) {
+			sub->turn--;
 			return counted(sub, msg);
+		}
 		if (took != TOOK_NOTHING)
 			return result(sub, f, msg, took);
+		/* Who polls has seen all there is, but for ends. */
+		if (sub->polled && fact_load(sub->generation) ==
+		    sub->links.generation && ++sub->idle % IDLE_EVERY != 0)
+			return 0;
 	}
 	return take_slow(sub, msg);
 }

@@ -22,6 +22,7 @@ bool sub_ready(struct zcp_sub *sub, uint64_t *due)
 		if (feed_ready(sub_feed(sub, k))) {
 			/* It may be an end: the next vain take looks. */
 			sub->idle = 0;
+			sub->polled = false;
 			return true;
 		}
 	return false;

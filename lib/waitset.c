@@ -93,6 +93,7 @@ int zcp_waitset_add(zcp_waitset *set, zcp_sub *sub)
 	}
 	set->sub[set->count++] = sub;
 	sub->set = set;
+	sub->polled = false;	/* each take that finds nothing tells the set */
 	changed(set);
 	return 0;
 }

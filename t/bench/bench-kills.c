@@ -17,8 +17,12 @@
 
 #include "../bus.h"
 #include "atomics.h"
+#include "bench.h"
 
 static int kills = 200;
+
+/* The limit of whoever is left: 5000 messages more. */
+static const char nobody[] = "5000 messages, no death";
 
 /* What the processes have done so far, for all to see. */
 static struct progress {
@@ -135,18 +139,27 @@ static bool has_ended(void *arg)
 
 /* ---- figures ---- */
 
-static int by_value(const void *a, const void *b)
+/* The values are sorted: the median beside the limit's, and the slow ones. */
+static void report(const char *what, const char *against, double *ms,
+    double *limit)
 {
-	const double *x = a, *y = b;
+	static const struct {
+		const char *name;
+		double part;
+	} parts[] = { { "", 0.5 }, { ", p90", 0.9 }, { ", max", 1 } };
+	char name[100];
 
-	return (*x > *y) - (*x < *y);
-}
+	median(ms, kills);
+	median(limit, kills);
+	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
+		struct row row = { .name = name, .unit = "ms",
+		    .against = against, .target = "value <= 10" };
+		int at = (int)(parts[i].part * (kills - 1));
 
-static void report(const char *what, double *ms)
-{
-	qsort(ms, (size_t)kills, sizeof(*ms), by_value);
-	printf("%-58s p50 %6.2f ms   p90 %6.2f ms   max %6.2f ms\n", what,
-	    ms[kills / 2], ms[kills * 9 / 10], ms[kills - 1]);
+		snprintf(name, sizeof(name), "%s%s", what, parts[i].name);
+		row_add(&row, ms[at], limit[at]);
+		row_print(&row);
+	}
 }
 
 static double since(uint64_t began)
@@ -217,8 +230,8 @@ START_TEST(a_publisher)
 		ms[i] = since(began);
 		waitpid(victim, NULL, 0);
 	}
-	report("a publisher, until it is forgotten and all memory back", ms);
-	report("  (limit: until a process that slept is ended)", limit);
+	report("kill publisher, to all memory back",
+	    "a process ends, no more", ms, limit);
 	end(reader, 0);
 	free(limit);
 	free(ms);
@@ -252,10 +265,10 @@ static void kill_readers(bool lossy)
 		on[i] = since(began);
 		waitpid(victim, NULL, 0);
 	}
-	report(lossy ? "a lossy reader, until it is forgotten" :
-	    "a reliable reader, until it is forgotten", ms);
-	report("  and until the others are 5000 messages on", on);
-	report("  (limit: the same when nobody was killed)", limit);
+	report(lossy ? "kill lossy reader, to forgotten" :
+	    "kill reader, to forgotten", nobody, ms, limit);
+	report(lossy ? "kill lossy reader, to others on" :
+	    "kill reader, to others on", nobody, on, limit);
 	end(publisher, reader);
 	free(limit);
 	free(on);
@@ -301,9 +314,8 @@ START_TEST(the_daemon)
 		until(has_participants, &two, "both are adopted");
 		back[i] = since(began);
 	}
-	report("the daemon, until 5000 messages on", on);
-	report("  (limit: the same when nobody was killed)", limit);
-	report("its successor, from its start until all is adopted", back);
+	report("kill daemon, to others on", nobody, on, limit);
+	report("its successor, to all adopted", nobody, back, limit);
 	end(publisher, reader);
 	free(on);
 	free(back);
@@ -323,11 +335,12 @@ int main(int argc, char **argv)
 	    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (progress == MAP_FAILED)
 		return 1;
-	printf("%d kills each\n", kills);
+	table_head();
 	tcase_set_timeout(t, 0);
 	tcase_add_test(t, a_publisher);
 	tcase_add_test(t, a_reliable_reader);
 	tcase_add_test(t, a_lossy_reader);
 	tcase_add_test(t, the_daemon);
+	/* What Check says is no part of the table. */
 	return run_tests("kills", t);
 }

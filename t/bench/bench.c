@@ -137,107 +137,30 @@ double limit_ping_pong(void)
 	return ns;
 }
 
-static double ping_two(void *arg)
+void bench_fill(void *data, size_t size, uint64_t with)
 {
-	_Atomic uint64_t *out = arg, *in = out + 512;
-	uint64_t t = bench_ns();
-
-	for (uint64_t i = 1; i <= TRIPS; i++) {
-		atomic_store_explicit(out, i, memory_order_release);
-		while (atomic_load_explicit(in, memory_order_acquire) != i)
-			cpu_relax();
-	}
-	return (double)(bench_ns() - t) / TRIPS / 2;
+	memset(data, (int)with, size);
 }
 
-static void pong_two(void *arg)
+uint64_t bench_sum(const void *data, size_t size)
 {
-	_Atomic uint64_t *in = arg, *out = in + 512;
+	const uint64_t *word = data;
+	uint64_t sum = 0, last = 0;
 
-	for (uint64_t i = 1; i <= TRIPS; i++) {
-		while (atomic_load_explicit(in, memory_order_acquire) != i)
-			cpu_relax();
-		atomic_store_explicit(out, i, memory_order_release);
-	}
+	for (size_t i = 0; i < size / sizeof(*word); i++)
+		sum += word[i];
+	memcpy(&last, (const char *)data + size - size % sizeof(last),
+	    size % sizeof(last));
+	return sum + last;
 }
 
-double limit_two_lines(void)
-{
-	void *lines = bench_shared(8192);
-	double ns = bench_pair(ping_two, pong_two, lines);
-
-	munmap(lines, 8192);
-	return ns;
-}
-
-enum { SPSC_SLOTS = 4096, SPSC_MESSAGES = 10000000 };
-
-struct spsc {
-	_Alignas(256) _Atomic uint64_t head;
-	_Alignas(256) _Atomic uint64_t tail;
-	_Alignas(256) char slot[SPSC_SLOTS][64];
-};
-
-static double spsc_write(void *arg)
-{
-	struct spsc *q = arg;
-	uint64_t seen = 0, t = bench_ns();
-
-	for (uint64_t i = 0; i < SPSC_MESSAGES; i++) {
-		while (i - seen == SPSC_SLOTS)
-			seen = atomic_load_explicit(&q->tail,
-			    memory_order_acquire);
-		memset(q->slot[i % SPSC_SLOTS], (int)i, 64);
-		atomic_store_explicit(&q->head, i + 1, memory_order_release);
-	}
-	while (atomic_load_explicit(&q->tail, memory_order_acquire) !=
-	    SPSC_MESSAGES)
-		cpu_relax();
-	return SPSC_MESSAGES * 1e9 / (double)(bench_ns() - t);
-}
-
-static void spsc_read(void *arg)
-{
-	struct spsc *q = arg;
-	volatile uint64_t sink;
-	uint64_t sum = 0;
-
-	for (uint64_t i = 0; i < SPSC_MESSAGES;) {
-		uint64_t end = atomic_load_explicit(&q->head,
-		    memory_order_acquire), word;
-
-		for (; i < end; i++) {
-			memcpy(&word, q->slot[i % SPSC_SLOTS], sizeof(word));
-			sum += word;
-		}
-		atomic_store_explicit(&q->tail, i, memory_order_release);
-	}
-	sink = sum;
-	(void)sink;
-}
-
-double limit_spsc(void)
-{
-	struct spsc *q = bench_shared(sizeof(*q));
-	double rate = bench_pair(spsc_write, spsc_read, q);
-
-	munmap(q, sizeof(*q));
-	return rate;
-}
-
-bool bench_settle(void)
+void bench_settle(void)
 {
 	const struct timespec pause = { 0, 50000000 };
-	enum { NEAR_NS = 70, TRIES = 120 };
+	enum { NEAR_NS = 40, TRIES = 8 };
 
-	for (int i = 0; i < TRIES; i++) {
-		if (limit_ping_pong() < NEAR_NS)
-			return true;
+	for (int i = 0; i < TRIES && limit_ping_pong() > NEAR_NS; i++)
 		nanosleep(&pause, NULL);
-	}
-	fprintf(stderr, "bench: the processors stay apart (a cache line takes "
-	    "more than %d ns)\n", NEAR_NS);
-	return false;
 }
 
 /* ---- a domain ---------------------------------------------------------------------- */
@@ -286,6 +209,19 @@ void bench_daemon_stop(void)
 		if (chdir("/") == 0)
 			rmdir(runtime_dir);
 	}
+}
+
+void bench_meet(zcp_pub *pub, zcp_sub *sub)
+{
+	zcp_msg msg;
+	int rc;
+
+	while ((rc = zcp_pub_readers(pub)) == 0) {
+		bench_check(zcp_take(sub, &msg));
+		usleep(100);
+	}
+	bench_check(rc);
+	bench_check(zcp_take(sub, &msg));
 }
 
 /* ---- publishing, by subscribers ------------------------------------------------------ */
@@ -343,10 +279,23 @@ void row_add(struct row *row, double value, double limit)
 	row->ratio[row->count++] = value / limit;
 }
 
+static bool for_programs(void)
+{
+	return getenv("ZCP_BENCH_TSV") != NULL;
+}
+
 void table_head(void)
 {
-	printf("%-34s %10s %-6s %-26s %10s   %5s     %s\n", "figure", "median",
-	    "", "beside, in the same run", "median", "ratio", "target");
+	if (!for_programs())
+		printf("%-40s %10s %-6s %-26s %10s   %5s     %s\n", "figure",
+		    "median", "", "beside, in the same run", "median",
+		    "ratio", "target");
+}
+
+/* The value below which `part` of a sorted sample lie. */
+static double quantile(const double *sample, int n, double part)
+{
+	return sample[(int)(part * (n - 1) + 0.5)];
 }
 
 void row_print(struct row *row)
@@ -354,8 +303,17 @@ void row_print(struct row *row)
 	double v = median(row->value, row->count);
 	double l = median(row->limit, row->count);
 	double r = median(row->ratio, row->count);
+	const char *target = row->target ? row->target : "";
 
-	printf("%-34s %10.4g %-6s %-26s %10.4g   %5.2f x   %s\n", row->name, v,
-	    row->unit, row->against, l, r, row->target ? row->target : "");
+	if (for_programs())
+		printf("%s\t%s\t%.6g\t%.6g\t%.6g\t%s\t%.6g\t%.4g\t%.4g"
+		    "\t%.4g\t%s\n", row->name, row->unit, v,
+		    quantile(row->value, row->count, 0.25),
+		    quantile(row->value, row->count, 0.75), row->against, l,
+		    r, quantile(row->ratio, row->count, 0.25),
+		    quantile(row->ratio, row->count, 0.75), target);
+	else
+		printf("%-40s %10.4g %-6s %-26s %10.4g   %5.2f x   %s\n",
+		    row->name, v, row->unit, row->against, l, r, target);
 	fflush(stdout);
 }

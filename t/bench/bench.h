@@ -29,14 +29,14 @@ void bench_pong(_Atomic uint64_t *line, uint64_t trips);
 
 /* The same between two processes made for it. */
 double limit_ping_pong(void);
-/* The same with a line for each direction. */
-double limit_two_lines(void);
-/* Messages a second through a bare SPSC ring of 64-byte slots. */
-double limit_spsc(void);
 
-/* Waits until the two processors are near each other (they drift apart for
- * seconds on a virtual machine); false when they stay apart. */
-bool bench_settle(void);
+/* Writes and reads every byte of a payload, as any user of it would. */
+void bench_fill(void *data, size_t size, uint64_t with);
+uint64_t bench_sum(const void *data, size_t size);
+
+/* Waits a while for the two processors to be near each other: on a virtual
+ * machine they drift apart for seconds, and every figure with them. */
+void bench_settle(void);
 
 /* A private daemon with these options, in a domain of its own. */
 void bench_daemon_start(const char *const *options);
@@ -44,6 +44,10 @@ void bench_daemon_stop(void);
 void bench_check(int rc);	/* rc >= 0, or the message and exit */
 
 double median(double *sample, int n);
+
+/* Both ends are readers, too: a reader joins when it takes, so each does while
+ * it waits for the other.  Nothing may be published yet. */
+void bench_meet(zcp_pub *pub, zcp_sub *sub);
 
 /* ns to loan and publish a chunk that so many lossy readers are passed over
  * by, who never read. */
@@ -53,7 +57,12 @@ double bench_publish_cost(int subscribers);
 
 enum { REPEATS_MOST = 999 };
 
-/* One figure, measured several times beside another in the same run. */
+/*
+ * One figure, measured several times beside another in the same run.  Printed
+ * for people, or, where $ZCP_BENCH_TSV is set, for t/bench/run: name, unit,
+ * median, quartiles, what it is beside, its median, the ratio, its quartiles,
+ * the target; by tabs.
+ */
 struct row {
 	const char *name, *unit;
 	const char *against;		/* the limit, or the same with one */

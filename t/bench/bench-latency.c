@@ -1,0 +1,352 @@
+/*
+ * bench-latency - one way from publish to take, by size, while both poll:
+ * untouched, beside a bare cache-line ping-pong; written and read in full,
+ * beside bare shared memory that does the same; and the slow ones among many.
+ *
+ *   bench-latency [REPEATS]
+ *
+ * Limit and bus take turns of some milliseconds between the same two
+ * processes, for the processors of a virtual machine drift apart and together
+ * within seconds.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "atomics.h"
+#include "bench.h"
+
+enum { TURNS = 9, SINGLE = 100000 };
+
+/* ---- two ends ---------------------------------------------------------------------- */
+
+struct trip {
+	struct row *row;		/* the limit, and the bus */
+	size_t size;
+	bool touch;			/* write and read it all */
+	int trips;			/* a turn */
+	_Atomic int ready;
+	char *bare;			/* two payloads for the limit */
+	_Alignas(256) _Atomic uint64_t line;
+};
+
+struct ends {
+	zcp *bus;
+	zcp_pub *pub;
+	zcp_sub *sub;
+	uint64_t sum;
+};
+
+static struct ends meet(struct trip *trip, const char *out, const char *in)
+{
+	zcp_pub_options po = { .stamp = ZCP_STAMP_NONE };
+	struct ends e = { 0 };
+
+	bench_check(zcp_open(&e.bus, NULL));
+	bench_check(zcp_subscribe(e.bus, in, NULL, &e.sub));
+	bench_check(zcp_offer(e.bus, out, &po, &e.pub));
+	bench_meet(e.pub, e.sub);
+	atomic_fetch_add(&trip->ready, 1);
+	while (atomic_load(&trip->ready) % 2 != 0)
+		cpu_relax();
+	return e;
+}
+
+static void part(struct ends *e)
+{
+	volatile uint64_t sink = e->sum;
+
+	(void)sink;
+	zcp_stop_offer(&e->pub);
+	zcp_unsubscribe(&e->sub);
+	zcp_close(&e->bus);
+}
+
+/* Small ones by copy, larger ones in a chunk, as a user would. */
+static void say(struct ends *e, const struct trip *trip, uint64_t i)
+{
+	static char text[64];
+	zcp_chunk chunk;
+
+	if (trip->size <= 32) {
+		if (trip->touch)
+			bench_fill(text, trip->size, i);
+		bench_check(zcp_send(e->pub, text, trip->size, 0, -1));
+		return;
+	}
+	bench_check(zcp_loan(e->pub, trip->size, &chunk, -1));
+	if (trip->touch)
+		bench_fill(chunk.data, trip->size, i);
+	bench_check(zcp_publish(e->pub, &chunk, trip->size, -1));
+}
+
+static void hear(struct ends *e, const struct trip *trip)
+{
+	zcp_msg msg;
+	int rc;
+
+	while ((rc = zcp_take(e->sub, &msg)) == 0)
+		cpu_relax();
+	if (rc < 0)
+		bench_check(rc);
+	if (trip->touch)
+		e->sum += bench_sum(msg.data, msg.size);
+	zcp_release(e->sub, &msg);
+}
+
+/* The limit: payload `side` written, the line turned, the other one read. */
+static double bare_ping(struct trip *trip)
+{
+	uint64_t at = atomic_load(&trip->line), t = bench_ns(), sum = 0;
+	volatile uint64_t sink;
+
+	if (!trip->touch)
+		return bench_ping(&trip->line, (uint64_t)trip->trips);
+	for (int i = 0; i < trip->trips; i++, at += 2) {
+		bench_fill(trip->bare, trip->size, at);
+		atomic_store_explicit(&trip->line, at + 1,
+		    memory_order_release);
+		while (atomic_load_explicit(&trip->line,
+		    memory_order_acquire) != at + 2)
+			cpu_relax();
+		sum += bench_sum(trip->bare + trip->size, trip->size);
+	}
+	sink = sum;
+	(void)sink;
+	return (double)(bench_ns() - t) / trip->trips / 2;
+}
+
+static void bare_pong(struct trip *trip)
+{
+	uint64_t at = atomic_load(&trip->line) & ~UINT64_C(1), sum = 0;
+	volatile uint64_t sink;
+
+	if (!trip->touch) {
+		bench_pong(&trip->line, (uint64_t)trip->trips);
+		return;
+	}
+	for (int i = 0; i < trip->trips; i++, at += 2) {
+		while (atomic_load_explicit(&trip->line,
+		    memory_order_acquire) != at + 1)
+			cpu_relax();
+		sum += bench_sum(trip->bare, trip->size);
+		bench_fill(trip->bare + trip->size, trip->size, at);
+		atomic_store_explicit(&trip->line, at + 2,
+		    memory_order_release);
+	}
+	sink = sum;
+	(void)sink;
+}
+
+/* ---- means of turns -------------------------------------------------------------------- */
+
+static double mean_ping(void *arg)
+{
+	struct trip *trip = arg;
+	struct ends e = meet(trip, "ping", "pong");
+
+	for (int turn = 0; turn < TURNS; turn++) {
+		double limit = bare_ping(trip);
+		uint64_t t = 0;
+
+		for (int i = -trip->trips / 10; i < trip->trips; i++) {
+			if (i == 0)
+				t = bench_ns();
+			say(&e, trip, (uint64_t)i);
+			hear(&e, trip);
+		}
+		row_add(trip->row, (double)(bench_ns() - t) / trip->trips / 2,
+		    limit);
+	}
+	part(&e);
+	return 0;
+}
+
+static void mean_pong(void *arg)
+{
+	struct trip *trip = arg;
+	struct ends e = meet(trip, "pong", "ping");
+
+	for (int turn = 0; turn < TURNS; turn++) {
+		bare_pong(trip);
+		for (int i = -trip->trips / 10; i < trip->trips; i++) {
+			hear(&e, trip);
+			say(&e, trip, (uint64_t)i);
+		}
+	}
+	part(&e);
+}
+
+static struct trip *trip_make(size_t size, bool touch)
+{
+	struct trip *trip = bench_shared(sizeof(*trip));
+
+	*trip = (struct trip){ .size = size, .touch = touch, .trips = 20000 };
+	if (touch && size > 1024)
+		trip->trips = size > 1 << 18 ? 20 : size > 1 << 14 ? 500 : 4000;
+	trip->bare = bench_shared(2 * size);
+	return trip;
+}
+
+static void trip_free(struct trip *trip)
+{
+	munmap(trip->bare, 2 * trip->size);
+	munmap(trip, sizeof(*trip));
+}
+
+static void mean_latency(struct row *row, size_t size, bool touch)
+{
+	struct trip *trip = trip_make(size, touch);
+
+	trip->row = row;
+	bench_pair(mean_ping, mean_pong, trip);
+	trip_free(trip);
+}
+
+/* ---- one by one -------------------------------------------------------------------------- */
+
+static double *samples;			/* of one side, ns */
+
+static double single_ping(void *arg)
+{
+	struct trip *trip = arg;
+	struct ends e = meet(trip, "ping", "pong");
+
+	for (int i = -SINGLE / 10; i < SINGLE; i++) {
+		uint64_t t = bench_ns();
+
+		say(&e, trip, (uint64_t)i);
+		hear(&e, trip);
+		if (i >= 0)
+			samples[i] = (double)(bench_ns() - t) / 2;
+	}
+	part(&e);
+	return 0;
+}
+
+static void single_pong(void *arg)
+{
+	struct trip *trip = arg;
+	struct ends e = meet(trip, "pong", "ping");
+
+	for (int i = -SINGLE / 10; i < SINGLE; i++) {
+		hear(&e, trip);
+		say(&e, trip, (uint64_t)i);
+	}
+	part(&e);
+}
+
+static double line_ping(void *arg)
+{
+	struct trip *trip = arg;
+
+	for (int i = 0; i < SINGLE; i++)
+		samples[SINGLE + i] = bench_ping(&trip->line, 1);
+	return 0;
+}
+
+static void line_pong(void *arg)
+{
+	struct trip *trip = arg;
+
+	bench_pong(&trip->line, SINGLE);
+}
+
+static const struct part_of {
+	const char *name;
+	double part;
+} parts[] = { { "p50", 0.5 }, { "p99", 0.99 }, { "p99.9", 0.999 },
+	{ "max", 1 } };
+enum { PARTS = sizeof(parts) / sizeof(parts[0]) };
+
+static void single_latency(struct row *rows, size_t size)
+{
+	struct trip *trip = trip_make(size, false);
+
+	bench_pair(single_ping, single_pong, trip);
+	bench_pair(line_ping, line_pong, trip);
+	median(samples, SINGLE);	/* sorts them */
+	median(samples + SINGLE, SINGLE);
+	for (int i = 0; i < PARTS; i++) {
+		int at = (int)(parts[i].part * (SINGLE - 1));
+
+		row_add(&rows[i], samples[at], samples[SINGLE + at]);
+	}
+	trip_free(trip);
+}
+
+/* ---- the table ---------------------------------------------------------------------------- */
+
+static const struct figure {
+	size_t size;
+	bool touch;
+	const char *text, *target;
+} figures[] = {
+	{ 16, false, "16 B", "" }, { 32, false, "32 B", "<= 1.4" },
+	{ 64, false, "64 B", "" }, { 1024, false, "1 KiB", "" },
+	{ 65536, false, "64 KiB", "<= 1.6" },
+	{ 1 << 20, false, "1 MiB", "<= 1.6" },
+	{ 16 << 20, false, "16 MiB", "" },
+	{ 64, true, "64 B", "<= 1.25" }, { 1024, true, "1 KiB", "<= 1.25" },
+	{ 4096, true, "4 KiB", "<= 1.25" }, { 65536, true, "64 KiB", "<= 1.25" },
+	{ 1 << 20, true, "1 MiB", "<= 1.25" },
+};
+enum { FIGURES = sizeof(figures) / sizeof(figures[0]) };
+static const size_t singles[] = { 32, 65536 };
+enum { SINGLES = sizeof(singles) / sizeof(singles[0]) };
+
+static struct row mean_row[FIGURES], single_row[SINGLES][PARTS];
+static char names[FIGURES + SINGLES * PARTS][64];
+
+static void name_rows(void)
+{
+	int n = 0;
+
+	for (int i = 0; i < FIGURES; i++, n++) {
+		snprintf(names[n], sizeof(names[n]), "one way, %s%s",
+		    figures[i].text, figures[i].touch ? " touched" : "");
+		mean_row[i] = (struct row){ .name = names[n], .unit = "ns",
+		    .against = figures[i].touch ? "bare shared memory" :
+		    "cache-line ping-pong", .target = figures[i].target };
+	}
+	for (int k = 0; k < SINGLES; k++)
+		for (int i = 0; i < PARTS; i++, n++) {
+			snprintf(names[n], sizeof(names[n]), "one way, %s, %s",
+			    singles[k] == 32 ? "32 B" : "64 KiB",
+			    parts[i].name);
+			single_row[k][i] = (struct row){ .name = names[n],
+			    .unit = "ns", .against = "ping-pong, one by one" };
+		}
+}
+
+int main(int argc, char **argv)
+{
+	static const char *const options[] = { "--pool", "128:4096", "--pool",
+	    "1K:1024", "--pool", "4K:512", "--pool", "64K:256", "--pool",
+	    "1M:64", "--pool", "16M:16", NULL };
+	int repeats = bench_repeats(argc, argv, 5);
+
+	name_rows();
+	samples = calloc(2 * SINGLE, sizeof(*samples));
+	bench_daemon_start(options);
+	for (int i = 0; i < repeats; i++) {
+		for (int k = 0; k < FIGURES; k++) {
+			bench_settle();
+			mean_latency(&mean_row[k], figures[k].size,
+			    figures[k].touch);
+		}
+		for (int k = 0; k < SINGLES; k++)
+			single_latency(single_row[k], singles[k]);
+	}
+	table_head();
+	for (int i = 0; i < FIGURES; i++)
+		row_print(&mean_row[i]);
+	for (int k = 0; k < SINGLES; k++)
+		for (int i = 0; i < PARTS; i++)
+			row_print(&single_row[k][i]);
+	bench_daemon_stop();
+	free(samples);
+	return 0;
+}
