@@ -9,6 +9,14 @@
 #include "publisher.h"
 #include "sweep.h"
 
+/* Between two sweeps of one publisher: who dies is looked for then, process by
+ * process, and where many starve the daemon sweeps for all. */
+#ifdef ZCP_STEPPED
+#define SWEEP_PAUSE 1			/* there time passes as it likes */
+#else
+#define SWEEP_PAUSE (10 * NS_PER_MS)
+#endif
+
 static inline uint32_t stock_pop(struct zcp_pub *pub, uint32_t pool)
 {
 	struct stock *stock = &pub->stock[pool];
@@ -50,7 +58,7 @@ static uint32_t class_of(const struct zcp_pub *pub, size_t size)
 /* Everything but the stock that gives memory without waiting, cheapest first;
  * the history only when waiting has not helped. */
 static int loan_now(struct zcp_pub *pub, uint32_t class, bool desperate,
-    uint32_t *id)
+    bool patient, uint32_t *id)
 {
 	struct sweep_report report;
 	int rc;
@@ -68,8 +76,13 @@ static int loan_now(struct zcp_pub *pub, uint32_t class, bool desperate,
 		return rc;
 	if ((*id = from_any(pub, class)) != NO_CHUNK)
 		return 0;
+	/* Who waits comes here again. */
+	if (patient && pub->swept != 0 &&
+	    clock_ns() - pub->swept < (uint64_t)SWEEP_PAUSE)
+		return 0;
 	if ((rc = sweep(&pub->bus->d, &report, NULL, NULL)) < 0)
 		return rc;
+	pub->swept = clock_ns();
 	*id = from_any(pub, class);
 	return 0;
 }
@@ -183,7 +196,7 @@ FEW int find_chunk(struct zcp_pub *pub,
 	int rc;
 
 	for (;;) {
-		rc = loan_now(pub, class, desperate, id);
+		rc = loan_now(pub, class, desperate, timeout != 0, id);
 		if (rc < 0)
 			return error_in(rc, "cannot loan %zu bytes on %s",
 			    size, pub->topic);

@@ -57,6 +57,7 @@ struct zcp_pub {
 	uint64_t tail;			/* as last seen */
 	uint64_t unseen, waits, cut;
 	uint64_t buried;		/* when readers_bury() was called, ns */
+	uint64_t swept;			/* when its last sweep ended, ns */
 	uint32_t since_reclaim;		/* chunks published */
 	uint32_t *last;			/* per slot: the chunk whose last seq it is */
 	uint32_t out;			/* sum of stock[].out */

@@ -123,5 +123,5 @@ forget() {
     # What it lost behind a publisher's last line leaves no gap.
     [ "${output#gaps }" -le "$(lost_in "$WORK/lossy.err")" ]
     zcp-gc
-    status_has "participants=0"
+    eventually status_has "participants=0"
 }

@@ -6,7 +6,8 @@
  *
  *   images [FIRST [COUNT]]
  *
- * $ZCP_BIN has the commands, $srcdir the corpus.
+ * The commands' main() is called by a child; every tenth image is shown to the
+ * programs in $ZCP_BIN.  $srcdir has the corpus.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -24,10 +25,11 @@
 #include "../torture/xorshift.h"
 #include "guard.h"
 #include "image.h"
+#include "images.h"
 #include "visit.h"
 #include "zcp.h"
 
-enum { SEEDS_MOST = 64, DEFAULT_COUNT = 96, HOSTILE_EVERY = 8,
+enum { SEEDS_MOST = 64, DEFAULT_COUNT = 96, HOSTILE_EVERY = 8, EXEC_EVERY = 10,
 	PATIENCE = 60 };	/* seconds, of processor or clock */
 
 struct seed_image {
@@ -177,20 +179,45 @@ static const char *const programs[][8] = {
 };
 enum { PROGRAMS = sizeof(programs) / sizeof(programs[0]) };
 
-static pid_t start_program(const char *const *argv, const struct heard *h)
+static void execute(const char *const *argv)
 {
 	const char *bin = getenv("ZCP_BIN");
 	char path[512];
 	char *args[9] = { 0 };
-	pid_t pid;
 
 	for (int i = 0; i < 8 && argv[i] != NULL; i++)
 		args[i] = (char *)(uintptr_t)argv[i];
 	snprintf(path, sizeof(path), "%s/%s", bin ? bin : "bin", argv[0]);
-	if ((pid = fork()) == 0) {
+	execv(path, args);
+	_exit(127);
+}
+
+/* Its main(), without a start of a program; what leaks is looked for in those
+ * that are started. */
+static void call(const char *const *argv)
+{
+	const char *args[9] = { 0 };
+	int n = 0, status;
+
+	for (; n < 8 && argv[n] != NULL; n++)
+		args[n] = argv[n];
+	status = strcmp(argv[0], "zcp-top") == 0 ? zcp_top(n, args) :
+	    zcp_shmdump(n, args);
+	fflush(stdout);
+	_exit(status);
+}
+
+static pid_t start_program(const char *const *argv, bool really,
+    const struct heard *h)
+{
+	pid_t pid = fork();
+
+	if (pid == 0) {
 		confine(h);
-		execv(path, args);
-		_exit(127);
+		if (really)
+			execute(argv);
+		else
+			call(argv);
 	}
 	return pid;
 }
@@ -253,10 +280,12 @@ static bool check_end(uint32_t n, const char *what, pid_t pid,
 	return well;
 }
 
-/* What is done with image n is the next of the list at each. */
+/* What is done with image n is the next of the list at each; now and then by
+ * the program itself. */
 static bool run_image(uint32_t n)
 {
-	bool hostile = n % HOSTILE_EVERY == 0, well;
+	bool hostile = n % HOSTILE_EVERY == 0, really = n % EXEC_EVERY == 0;
+	bool well;
 	const char *const *dump = programs[n / HOSTILE_EVERY % (PROGRAMS - 1)];
 	const char *const *top = programs[PROGRAMS - 1];
 	struct heard of_dump = listen_to_child(), of_top = listen_to_child(),
@@ -266,8 +295,8 @@ static bool run_image(uint32_t n)
 	make_image(n);
 	if (hostile)
 		writer = start_writer(n);
-	dumping = start_program(dump, &of_dump);
-	topping = start_program(top, &of_top);
+	dumping = start_program(dump, really, &of_dump);
+	topping = start_program(top, really, &of_top);
 	well = check_end(n, dump[3] ? dump[3] : dump[0], dumping, &of_dump);
 	well &= check_end(n, top[0], topping, &of_top);
 	if (hostile) {
