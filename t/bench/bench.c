@@ -213,15 +213,16 @@ void bench_daemon_stop(void)
 
 void bench_meet(zcp_pub *pub, zcp_sub *sub)
 {
+	zcp_sub_info info;
 	zcp_msg msg;
 	int rc;
 
-	while ((rc = zcp_pub_readers(pub)) == 0) {
+	do {
 		bench_check(zcp_take(sub, &msg));
+		bench_check(zcp_sub_status(sub, &info));
+		bench_check(rc = zcp_pub_readers(pub));
 		usleep(100);
-	}
-	bench_check(rc);
-	bench_check(zcp_take(sub, &msg));
+	} while (rc == 0 || info.seen == 0);
 }
 
 /* ---- publishing, by subscribers ------------------------------------------------------ */

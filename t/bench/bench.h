@@ -45,8 +45,8 @@ void bench_check(int rc);	/* rc >= 0, or the message and exit */
 
 double median(double *sample, int n);
 
-/* Both ends are readers, too: a reader joins when it takes, so each does while
- * it waits for the other.  Nothing may be published yet. */
+/* Both ends are readers, too: a reader joins when it takes, so each does until
+ * it has joined the other and was joined.  Nothing may be published yet. */
 void bench_meet(zcp_pub *pub, zcp_sub *sub);
 
 /* ns to loan and publish a chunk that so many lossy readers are passed over

@@ -265,7 +265,7 @@ static bool check_end(uint32_t n, const char *what, pid_t pid,
 {
 	char text[4096];
 	ssize_t got;
-	int status;
+	int status = 0;
 	bool well;
 
 	if (pid < 0 || waitpid(pid, &status, 0) != pid)
