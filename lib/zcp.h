@@ -210,7 +210,9 @@ ZCP_API void zcp_discard(zcp_pub *pub, zcp_chunk *chunk)
 /*
  * zcp_pub_readers - how many subscriptions will get what is published next.
  * zcp_pub_wait_readers - wait until they are at least `count`.  Returns how
- * many there are, -ZCP_E_TIMEOUT or -ZCP_E_INTR.
+ * many there are, -ZCP_E_TIMEOUT or -ZCP_E_INTR.  A subscription that is
+ * younger than the publisher joins when it takes or is asked for its status:
+ * two programs that read each other do not both wait here before they do.
  */
 ZCP_API int zcp_pub_readers(zcp_pub *pub) ZCP_RESULT __attribute__((nonnull));
 ZCP_API int zcp_pub_wait_readers(zcp_pub *pub, int count, int64_t timeout)
