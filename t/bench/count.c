@@ -40,7 +40,7 @@ static void send_inline(void)
 
 static void send_chunk(void)
 {
-	static char large[1000];
+	static char large[100];
 
 	must(zcp_send(pub, large, sizeof(large), 0, -1));
 }
@@ -102,7 +102,7 @@ static const struct operation {
 	{ "nothing", { nothing }, 0, 1 },
 	{ "send-inline", { send_inline, take, release }, 0, 1 },
 	{ "take-inline", { send_inline, take, release }, 1, 1 },
-	{ "send-1000", { send_chunk, take, release }, 0, 1 },
+	{ "send-100", { send_chunk, take, release }, 0, 1 },
 	{ "loan", { loan, publish, take, release }, 0, 1 },
 	{ "publish", { loan, publish, take, release }, 1, 1 },
 	{ "take", { loan, publish, take, release }, 2, 1 },
