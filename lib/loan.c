@@ -77,8 +77,7 @@ static int loan_now(struct zcp_pub *pub, uint32_t class, bool desperate,
 	if ((*id = from_any(pub, class)) != NO_CHUNK)
 		return 0;
 	/* Who waits comes here again. */
-	if (patient && pub->swept != 0 &&
-	    clock_ns() - pub->swept < (uint64_t)SWEEP_PAUSE)
+	if (patient && clock_ns() - pub->swept < (uint64_t)SWEEP_PAUSE)
 		return 0;
 	if ((rc = sweep(&pub->bus->d, &report, NULL, NULL)) < 0)
 		return rc;

@@ -154,10 +154,10 @@ static void report(const char *what, const char *against, double *ms,
 	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
 		struct row row = { .name = name, .unit = "ms",
 		    .against = against, .target = "value <= 10" };
-		int at = (int)(parts[i].part * (kills - 1));
 
 		snprintf(name, sizeof(name), "%s%s", what, parts[i].name);
-		row_add(&row, ms[at], limit[at]);
+		row_add(&row, quantile(ms, kills, parts[i].part),
+		    quantile(limit, kills, parts[i].part));
 		row_print(&row);
 	}
 }

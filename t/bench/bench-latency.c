@@ -269,11 +269,9 @@ static void single_latency(struct row *rows, size_t size)
 	bench_pair(line_ping, line_pong, trip);
 	median(samples, SINGLE);	/* sorts them */
 	median(samples + SINGLE, SINGLE);
-	for (int i = 0; i < PARTS; i++) {
-		int at = (int)(parts[i].part * (SINGLE - 1));
-
-		row_add(&rows[i], samples[at], samples[SINGLE + at]);
-	}
+	for (int i = 0; i < PARTS; i++)
+		row_add(&rows[i], quantile(samples, SINGLE, parts[i].part),
+		    quantile(samples + SINGLE, SINGLE, parts[i].part));
 	trip_free(trip);
 }
 

@@ -1,6 +1,6 @@
 /*
- * bench-life - what it takes to come, to be there, and to go: programs that
- * start, registrations, memory.
+ * bench-life - what it takes to come and to be there: programs that start, a
+ * first message, memory.
  *
  *   bench-life [REPEATS]		$ZCP_ROUTED and $ZCP_BIN as in t/bench/run
  */

@@ -19,7 +19,6 @@ enum { WAKES = 400 };
 
 struct bed {
 	uint64_t pause;			/* between two messages, ns */
-	_Atomic int ready;
 	_Atomic uint64_t woken;		/* how often */
 	double ns[WAKES];		/* from the publisher to the sleeper */
 	_Alignas(64) _Atomic uint32_t word;

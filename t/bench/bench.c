@@ -81,6 +81,11 @@ double median(double *sample, int n)
 	    (sample[n / 2 - 1] + sample[n / 2]) / 2;
 }
 
+double quantile(const double *sample, int n, double part)
+{
+	return sample[(int)(part * (n - 1) + 0.5)];
+}
+
 void bench_check(int rc)
 {
 	if (rc >= 0)
@@ -291,12 +296,6 @@ void table_head(void)
 		printf("%-40s %10s %-6s %-26s %10s   %5s     %s\n", "figure",
 		    "median", "", "beside, in the same run", "median",
 		    "ratio", "target");
-}
-
-/* The value below which `part` of a sorted sample lie. */
-static double quantile(const double *sample, int n, double part)
-{
-	return sample[(int)(part * (n - 1) + 0.5)];
 }
 
 void row_print(struct row *row)

@@ -43,7 +43,10 @@ void bench_daemon_start(const char *const *options);
 void bench_daemon_stop(void);
 void bench_check(int rc);	/* rc >= 0, or the message and exit */
 
+/* Sorts the sample. */
 double median(double *sample, int n);
+/* The value below which `part` of a sorted sample lie. */
+double quantile(const double *sample, int n, double part);
 
 /* Both ends are readers, too: a reader joins when it takes, so each does until
  * it has joined the other and was joined.  Nothing may be published yet. */

@@ -6,7 +6,6 @@ set key top left
 set grid ytics
 
 rows(question, pattern) = sprintf("< awk -F '\\t' '$1 == \"%s\" && $2 ~ /%s/' %s", question, pattern, tsv)
-size(name) = name[9:strlen(name)]
 
 set style data linespoints
 set logscale y

@@ -171,7 +171,9 @@ static void confine(const struct heard *h)
 	dup2(h->errors, STDERR_FILENO);
 }
 
-static const char *const programs[][8] = {
+/* Each ends with NULL. */
+enum { ARGS = 9 };
+static const char *const programs[][ARGS] = {
 	{ "zcp-shmdump", "-d", domain },
 	{ "zcp-shmdump", "-d", domain, "-x", "-J" },
 	{ "zcp-shmdump", "-d", domain, "--check", "--file", "/dev/shm/" },
@@ -183,12 +185,9 @@ static void execute(const char *const *argv)
 {
 	const char *bin = getenv("ZCP_BIN");
 	char path[512];
-	char *args[9] = { 0 };
 
-	for (int i = 0; i < 8 && argv[i] != NULL; i++)
-		args[i] = (char *)(uintptr_t)argv[i];
 	snprintf(path, sizeof(path), "%s/%s", bin ? bin : "bin", argv[0]);
-	execv(path, args);
+	execv(path, (char *const *)(uintptr_t)argv);
 	_exit(127);
 }
 
@@ -196,11 +195,12 @@ static void execute(const char *const *argv)
  * that are started. */
 static void call(const char *const *argv)
 {
-	const char *args[9] = { 0 };
+	const char *args[ARGS];
 	int n = 0, status;
 
-	for (; n < 8 && argv[n] != NULL; n++)
-		args[n] = argv[n];
+	memcpy(args, argv, sizeof(args));
+	while (args[n] != NULL)
+		n++;
 	status = strcmp(argv[0], "zcp-top") == 0 ? zcp_top(n, args) :
 	    zcp_shmdump(n, args);
 	fflush(stdout);
@@ -234,17 +234,14 @@ static pid_t start_client(const struct heard *h)
 	return pid;
 }
 
-/* Is there a character in it that commands a terminal? */
 static bool commands(int fd)
 {
 	char text[4096];
 	ssize_t n;
 
 	for (off_t at = 0; (n = pread(fd, text, sizeof(text), at)) > 0; at += n)
-		for (ssize_t i = 0; i < n; i++)
-			if (((unsigned char)text[i] < ' ' && text[i] != '\n') ||
-			    text[i] == 0x7f)
-				return true;
+		if (visit_commands(text, (size_t)n))
+			return true;
 	return false;
 }
 

@@ -27,12 +27,19 @@ static bool refused(int rc)
 
 /* ---- as an observer ------------------------------------------------------------ */
 
-static void check_text(const char *text, size_t size)
+bool visit_commands(const char *text, size_t size)
 {
 	for (size_t i = 0; i < size; i++)
 		if (((unsigned char)text[i] < ' ' && text[i] != '\n') ||
 		    text[i] == 0x7f)
-			fail("a character that commands a terminal");
+			return true;
+	return false;
+}
+
+static void check_text(const char *text, size_t size)
+{
+	if (visit_commands(text, size))
+		fail("a character that commands a terminal");
 }
 
 static void print_table(struct table *t)

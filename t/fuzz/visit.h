@@ -5,6 +5,12 @@
 #ifndef T_FUZZ_VISIT_H
 #define T_FUZZ_VISIT_H
 
+#include <stdbool.h>
+#include <stddef.h>
+
+/* Is there a character in it that commands a terminal? */
+bool visit_commands(const char *text, size_t size);
+
 /* As an observer: looks, tables, JSON, screens, check.  What is printed must
  * leave a terminal alone. */
 void visit_watch(const char *domain);
