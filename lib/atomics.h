@@ -62,7 +62,7 @@
  */
 static inline void fence_light(bool symmetric)
 {
-	if (symmetric)
+	if (__builtin_expect(symmetric, 0))
 		shared_fence(memory_order_seq_cst);
 	else
 		shared_compiler_fence();
@@ -101,6 +101,21 @@ static inline void cpu_relax(void)
 	__builtin_ia32_pause();
 #elif defined(__aarch64__)
 	__asm__ volatile("yield");
+#endif
+}
+
+/*
+ * The line of `p` comes to be written soon, alone: while other stores go on.
+ * A hint, which changes nothing.  Compilers for x86-64 in general know no
+ * prefetchw and would fetch the line to be read; it is there since 2014, and
+ * does nothing on processors without it.
+ */
+static inline void line_wanted(const void *p)
+{
+#if defined(__x86_64__)
+	__asm__ volatile("prefetchw %0" : : "m"(*(const char *)p));
+#else
+	__builtin_prefetch(p, 1);
 #endif
 }
 

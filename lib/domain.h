@@ -126,4 +126,14 @@ static inline struct bell *domain_bell(const struct domain *d, uint32_t index)
 	return &d->bells[index];
 }
 
+/* Chunks of these pools (bit i: pool i) have come back, or a hold has gone:
+ * for whoever sleeps for memory. */
+static inline void domain_ring_pools(struct domain *d, uint32_t pools)
+{
+	fence_light(d->symmetric);
+	for (; pools != 0; pools &= pools - 1)
+		bell_ring(domain_bell(d, bell_of_pool(
+		    (uint32_t)__builtin_ctz(pools))));
+}
+
 #endif

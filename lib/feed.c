@@ -28,7 +28,8 @@ int feed_open(struct feed *f, struct domain *d, uint64_t link,
 	uint64_t offset = p->offset, incarnation = p->incarnation;
 
 	*f = (struct feed){ .d = d, .link = link, .port = link_port(link),
-	    .serial = link_serial(link), .index = link_cursor(link),
+	    .serial = link_serial(link), .word = word_make(0, link_serial(link), 0),
+	    .index = link_cursor(link),
 	    .topic = p->topic, .mask = slots - 1,
 	    .history = p->flags & PORT_UNLISTED ? UINT32_MAX : p->history,
 	    .cursor = cursor, .budget = budget,
@@ -192,11 +193,14 @@ void feed_look_for_end(struct feed *f)
 
 void feed_close(struct feed *f)
 {
+	uint32_t pools = 0;
+
 	for (uint32_t i = 0; i < f->budget->most; i++)
 		if (f->users[i] > 0) {
 			f->users[i] = 1;
-			feed_release(f, i);
+			pools |= feed_release(f, i);
 		}
+	domain_ring_pools(f->d, pools);
 	feed_let_go(f);
 	free(f->users);
 	peer_put(f->d, f->peer);

@@ -28,6 +28,7 @@ struct feed {
 	/* what every take looks at */
 	struct ring *ring;
 	uint64_t at;			/* next seq */
+	uint64_t word;			/* of tail and cursor, but for the seq */
 	uint32_t mask;
 	uint32_t port, serial;		/* the publisher's */
 	uint32_t index;			/* of its cursor */
@@ -81,22 +82,22 @@ static inline uint64_t feed_tail(const struct feed *f, uint64_t near,
 	return number_widen(near, word_number(word));
 }
 
-/* Gives back one message that was taken under hold `i`. */
-static inline void feed_release(struct feed *f, uint32_t i)
+/* Gives back one message that was taken under hold `i`; the bit of the pool
+ * whose bell is to be rung, or 0. */
+static inline uint32_t feed_release(struct feed *f, uint32_t i)
 {
 	uint32_t pool;
 
 	if (--f->users[i] > 0)
-		return;
-	pool = chunk_pool(hold_chunk(f->cursor, i));
+		return 0;
+	pool = chunk_pool(hold_chunk(f->cursor, i)) % MAX_POOLS;
 	hold_clear(f->cursor, i);
 	f->free_hold[i / 64] |= UINT64_C(1) << i % 64;
 	f->held--;
 	f->budget->held--;
 	if (f->last_hold == i)
 		f->last_chunk = NO_CHUNK;
-	fence_light(f->symmetric);
-	bell_ring(domain_bell(f->d, bell_of_pool(pool)));
+	return UINT32_C(1) << pool;
 }
 
 /* The ring may go, and the cursor be given to another link. */

@@ -17,19 +17,14 @@
 #define SWEEP_PAUSE (10 * NS_PER_MS)
 #endif
 
-static inline uint32_t stock_pop(struct zcp_pub *pub, uint32_t pool)
-{
-	struct stock *stock = &pub->stock[pool];
-
-	return stock->count > 0 ? stock->id[--stock->count] : NO_CHUNK;
-}
+enum { LOANS_AHEAD = 4 };
 
 static uint32_t from_pool(struct zcp_pub *pub, uint32_t pool)
 {
-	uint32_t id = stock_pop(pub, pool);
+	struct stock *stock = &pub->stock[pool];
 
-	return id != NO_CHUNK ? id : pool_take(&pub->bus->d.pools, pool,
-	    pub->serial, &pub->stock[pool].from);
+	return stock->count > 0 ? stock->id[--stock->count] :
+	    pool_take(&pub->bus->d.pools, pool, pub->serial, &stock->from);
 }
 
 /* The smallest size class that fits, then the next larger ones; pools are
@@ -186,9 +181,9 @@ static int wait_for_memory(struct zcp_pub *pub, uint32_t class, size_t size,
 	return rc == -ZCP_E_TIMEOUT ? 0 : rc;
 }
 
-/* What is not in stock: looked for, and waited for. */
-FEW int find_chunk(struct zcp_pub *pub,
-    uint32_t class, size_t size, int64_t timeout, uint32_t *id)
+/* Looked for, and waited for. */
+static int find_chunk(struct zcp_pub *pub, uint32_t class, size_t size,
+    int64_t timeout, uint32_t *id)
 {
 	bool desperate = timeout == 0;
 	uint64_t deadline = 0;
@@ -201,9 +196,11 @@ FEW int find_chunk(struct zcp_pub *pub,
 			    size, pub->topic);
 		if (*id != NO_CHUNK)
 			return 0;
-		if (timeout == 0)
+		if (timeout == 0) {
+			pub_wake(pub);
 			return no_memory(pub, size, class,
 			    -ZCP_E_NOMEM);
+		}
 		/* Listen first, then try once more, then sleep. */
 		if (deadline == 0) {
 			deadline = deadline_after(timeout);
@@ -217,23 +214,45 @@ FEW int find_chunk(struct zcp_pub *pub,
 	}
 }
 
-int zcp_loan(zcp_pub *pub, size_t size, zcp_chunk *chunk, int64_t timeout)
+EVERY int loaned(const struct zcp_pub *pub, const struct pool *pool,
+    uint32_t id, size_t size, zcp_chunk *chunk)
+{
+	loan_fence();
+	*chunk = (zcp_chunk){ .data = pool_write(pool, id),
+	    .size = pool->chunk_size, .id = id };
+	probe3(loan, pub->topic, id, size);
+	return 0;
+}
+
+/* Not in stock, or refused. */
+FEW int loan_late(struct zcp_pub *pub, uint32_t class, size_t size,
+    zcp_chunk *chunk, int64_t timeout)
 {
 	const struct pools *pools = &pub->bus->d.pools;
-	uint32_t class = class_of(pub, size), id;
+	uint32_t id;
 	int rc;
 
 	if ((rc = pub_check(pub)) < 0)
 		return rc;
-	if (__builtin_expect(class == pools->count, 0))
+	if (class == pools->count)
 		return too_big(pub, size);
-	id = stock_pop(pub, class);
-	if (__builtin_expect(id == NO_CHUNK, 0) &&
-	    (rc = find_chunk(pub, class, size, timeout, &id)) < 0)
+	if ((rc = find_chunk(pub, class, size, timeout, &id)) < 0)
 		return rc;
-	loan_fence();
-	*chunk = (zcp_chunk){ .data = pool_chunk(pools, id),
-	    .size = pools->pool[chunk_pool(id)].chunk_size, .id = id };
-	probe3(loan, pub->topic, id, size);
-	return 0;
+	return loaned(pub, &pools->pool[chunk_pool(id)], id, size, chunk);
+}
+
+int zcp_loan(zcp_pub *pub, size_t size, zcp_chunk *chunk, int64_t timeout)
+{
+	uint32_t class = class_of(pub, size), left;
+	struct stock *stock = &pub->stock[class];
+	const struct pool *pool = &pub->bus->d.pools.pool[class];
+
+	if (__builtin_expect(pub->bus->born != fork_generation ||
+	    class == pub->bus->d.pools.count || stock->count == 0, 0))
+		return loan_late(pub, class, size, chunk, timeout);
+	left = --stock->count;
+	/* The first line of one that will be loaned soon comes meanwhile. */
+	if (left >= LOANS_AHEAD)
+		line_wanted(pool_write(pool, stock->id[left - LOANS_AHEAD]));
+	return loaned(pub, pool, stock->id[left], size, chunk);
 }

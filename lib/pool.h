@@ -79,11 +79,16 @@ static inline shared_u64 *pool_word(const struct pools *pools, uint32_t id)
 	return &pools->pool[chunk_pool(id)].word[chunk_index(id)];
 }
 
-static inline char *pool_chunk(const struct pools *pools, uint32_t id)
+/* To write: the first byte of a chunk of that pool. */
+static inline char *pool_write(const struct pool *pool, uint32_t id)
 {
-	const struct pool *p = &pools->pool[chunk_pool(id)];
+	return pool->data_write + (uint64_t)chunk_index(id) * pool->chunk_size;
+}
 
-	return p->data_write + (uint64_t)chunk_index(id) * p->chunk_size;
+/* To read: the first byte of a chunk that the pool has. */
+static inline const char *pool_data(const struct pool *pool, uint32_t id)
+{
+	return pool->data + (uint64_t)chunk_index(id) * pool->chunk_size;
 }
 
 /* To read: `length` bytes at `offset` of a chunk; NULL where there are none. */
@@ -94,7 +99,7 @@ static inline const char *pool_see(const struct pools *pools, uint32_t id,
 
 	if (__builtin_expect(p == NULL || !pool_fits(p, offset, length), 0))
 		return NULL;
-	return p->data + (uint64_t)chunk_index(id) * p->chunk_size + offset;
+	return pool_data(p, id) + offset;
 }
 
 #endif

@@ -7,7 +7,6 @@
 
 #include "clock.h"
 #include "probes.h"
-#include "spin.h"
 #include "topic.h"
 
 enum { DEFAULT_SLOTS = 1024, STAMP_SOME = 64, CHUNKS_APART = 24 };
@@ -142,7 +141,7 @@ int zcp_offer(zcp *bus, const char *topic, const zcp_pub_options *options,
 	pub->unlisted = options->unlisted;
 	pub->symmetric = bus->d.symmetric;
 	stamp_rule(pub, options->stamp);
-	pub->spin = SPIN_START;
+	pub->spin = (struct spin)SPIN_START;
 	pub->partial = NO_CHUNK;
 	if ((rc = pub_allocate(pub)) < 0 ||
 	    (rc = domain_map_write(&bus->d)) < 0 ||
@@ -217,7 +216,7 @@ void zcp_stop_offer(zcp_pub **handle)
 /* ---- publishing ------------------------------------------------------------------ */
 
 /* *batch: the one reading of a call whose messages share it. */
-FEW uint64_t stamp_time(const struct zcp_pub *pub, uint64_t *batch)
+static uint64_t stamp_time(const struct zcp_pub *pub, uint64_t *batch)
 {
 	if (pub->stamp != ZCP_STAMP_BATCH)
 		return clock_ns();
@@ -226,28 +225,68 @@ FEW uint64_t stamp_time(const struct zcp_pub *pub, uint64_t *batch)
 	return *batch;
 }
 
-EVERY void put(struct zcp_pub *pub, struct message *m,
-    const uint64_t *body, uint64_t *batch)
+EVERY void put(struct zcp_pub *pub, struct message *m, const uint64_t *body)
 {
-	m->time = __builtin_expect((pub->head & pub->stamp_mask) ==
-	    pub->stamp_at, 0) ? stamp_time(pub, batch) : 0;
-	ring_put(pub->ring, pub->mask, pub->head, m, body);
-	probe3(publish, pub->topic, pub->head, m->length);
-	pub->head++;
+	uint64_t seq = pub->head;
+
+	ring_put(pub->ring, pub->mask, seq, m, body);
+	probe3(publish, pub->topic, seq, m->length);
+	pub->head = seq + 1;
 	pub->bytes += m->length;
+}
+
+EVERY bool stamped(const struct zcp_pub *pub)
+{
+	return (pub->head & pub->stamp_mask) == pub->stamp_at;
 }
 
 /* After the last stamp of a call: the observers' news, and the sleepers. */
 EVERY void announce(struct zcp_pub *pub, uint64_t count)
 {
-	news_store(&pub->ring->head, pub->head);
-	news_store(&pub->ring->bytes, pub->bytes);
+	struct ring *ring = pub->ring;
+
+	news_store(&ring->head, pub->head);
+	news_store(&ring->bytes, pub->bytes);
 	if (__builtin_expect(pub->readers.count == 0, 0) &&
 	    !pub->readers.gated)
-		news_store(&pub->ring->unseen, pub->unseen += count);
+		news_store(&ring->unseen, pub->unseen += count);
 	fence_light(pub->symmetric);
+}
+
+EVERY bool somebody_sleeps(const struct zcp_pub *pub)
+{
+	return (bell_load(pub->topic_bell) | bell_load(pub->domain_bell)) &
+	    BELL_SLEEPER;
+}
+
+FEW void wake(struct zcp_pub *pub)
+{
+	pub->owes = true;
+	if (!pub->corked)
+		pub_wake(pub);
+}
+
+void pub_wake(struct zcp_pub *pub)
+{
+	if (!pub->owes)
+		return;
+	pub->owes = false;
+	/* Who has marked itself since the fence behind the last stamp has looked
+	 * at the rings since. */
 	bell_ring(pub->topic_bell);
 	bell_ring(pub->domain_bell);
+}
+
+void zcp_cork(zcp_pub *pub)
+{
+	pub->corked = true;
+}
+
+void zcp_uncork(zcp_pub *pub)
+{
+	pub->corked = false;
+	if (pub_check(pub) == 0)
+		pub_wake(pub);
 }
 
 FEW int busy(const struct zcp_pub *pub)
@@ -256,32 +295,34 @@ FEW int busy(const struct zcp_pub *pub)
 	    "discard it, first", pub->topic);
 }
 
-/* The list of readers is looked at with one load per call. */
-EVERY int before_publish(struct zcp_pub *pub, uint32_t partial)
+/*
+ * Is there nothing to be done before one message that needs no time goes out?
+ * The list of readers is looked at with one load per call.
+ */
+EVERY bool as_usual(const struct zcp_pub *pub)
+{
+	return __builtin_expect(pub->bus->born == fork_generation &&
+	    pub->partial == NO_CHUNK && !stamped(pub) &&
+	    pub_free_slots(pub) > 0 && fact_load(pub->generation) ==
+	    pub->readers.generation, 1);
+}
+
+static int before_publish(struct zcp_pub *pub, uint32_t partial)
 {
 	int rc;
 
-	if (__builtin_expect((rc = pub_check(pub)) < 0, 0))
+	if ((rc = pub_check(pub)) < 0)
 		return rc;
-	if (__builtin_expect(pub->partial != partial, 0))
+	if (pub->partial != partial)
 		return busy(pub);
-	if (__builtin_expect(fact_load(pub->generation) !=
-	    pub->readers.generation, 0))
-		return readers_refresh(pub);
-	return 0;
+	return readers_refresh(pub);
 }
 
-FEW int wait_for_room(struct zcp_pub *pub, int64_t timeout)
+static int make_room(struct zcp_pub *pub, int64_t timeout)
 {
-	int rc = pub_room(pub, timeout);
+	int rc = pub_free_slots(pub) > 0 ? 0 : pub_room(pub, timeout);
 
 	return rc < 0 ? error_in(rc, "cannot publish on %s", pub->topic) : 0;
-}
-
-EVERY int make_room(struct zcp_pub *pub, int64_t timeout)
-{
-	return __builtin_expect(pub_free_slots(pub) > 0, 1) ? 0 :
-	    wait_for_room(pub, timeout);
 }
 
 /* The pool of a chunk that is on loan from this publisher, or NULL. */
@@ -334,26 +375,24 @@ FEW int refuse(const struct zcp_pub *pub, const zcp_chunk *chunk,
  * The chunk's word names the last seq before the first stamp is stored: a
  * sweep between two stamps must not find the chunk below its tail.
  */
-EVERY void chunk_handed_over(struct zcp_pub *pub,
-    const struct pool *pool, uint32_t id, size_t count)
+EVERY void hand_over(const struct zcp_pub *pub, shared_u64 *word,
+    size_t count)
 {
-	word_publish(&pool->word[chunk_index(id)], pub->published |
-	    word_number(pub->head + count - 1));
-	if (__builtin_expect(pub->partial == NO_CHUNK, 1)) {
-		pub->stock[chunk_pool(id)].out++;
-		pub->out++;
-		pub->since_reclaim++;
-	}
+	word_publish(word, pub->published | word_number(pub->head + count - 1));
+}
+
+EVERY void count_out(struct zcp_pub *pub, struct stock *stock)
+{
+	stock->out++;
+	pub->out++;
+	pub->since_reclaim++;
 }
 
 /* Memory for the next loans is collected now that the message is out, rather
  * than while one waits for it; what goes wrong the next loan will meet. */
-static inline void tidy(struct zcp_pub *pub, uint32_t id)
+FEW void tidy(struct zcp_pub *pub, uint32_t id)
 {
-	uint32_t pool = chunk_pool(id);
-
-	if (__builtin_expect(pub->stock[pool].count == 0, 0) &&
-	    reclaim_due(pub, pool))
+	if (reclaim_due(pub, chunk_pool(id)))
 		reclaim(pub, AS_WISHED);
 }
 
@@ -361,6 +400,7 @@ int zcp_publish_parts(zcp_pub *pub, zcp_chunk *chunk, const zcp_part *parts,
     size_t count, int64_t timeout)
 {
 	struct message m = { .chunk = chunk->id, .kind = chunk->kind };
+	struct stock *stock = &pub->stock[chunk_pool(m.chunk) % MAX_POOLS];
 	uint64_t batch = 0, deadline = 0;
 	const struct pool *pool;
 	size_t done = 0;
@@ -382,8 +422,12 @@ int zcp_publish_parts(zcp_pub *pub, zcp_chunk *chunk, const zcp_part *parts,
 		    (int64_t)deadline_left(deadline, INT64_MAX));
 		if (rc < 0)
 			break;
-		if (done == 0)
-			chunk_handed_over(pub, pool, chunk->id, count);
+		if (done == 0) {
+			hand_over(pub, &pool->word[chunk_index(m.chunk)],
+			    count);
+			if (pub->partial == NO_CHUNK)
+				count_out(pub, stock);
+		}
 		n = pub_free_slots(pub);
 		n = n < count - done ? n : count - done;
 		if (done + n == count)
@@ -392,15 +436,20 @@ int zcp_publish_parts(zcp_pub *pub, zcp_chunk *chunk, const zcp_part *parts,
 		for (uint64_t i = 0; i < n; i++, done++) {
 			m.offset = parts[done].offset;
 			m.length = parts[done].length;
-			put(pub, &m, NULL, &batch);
+			m.time = __builtin_expect(stamped(pub), 0) ?
+			    stamp_time(pub, &batch) : 0;
+			put(pub, &m, NULL);
 		}
 		announce(pub, n);
+		if (somebody_sleeps(pub))
+			wake(pub);
 	}
 	if (done == 0)
 		return rc;
 	if (done == count) {
 		chunk->data = NULL;
-		tidy(pub, m.chunk);
+		if (stock->count == 0)
+			tidy(pub, m.chunk);
 	}
 	return (int)done;
 }
@@ -415,30 +464,64 @@ FEW int refuse_whole(const struct zcp_pub *pub, const zcp_chunk *chunk,
 	return refuse(pub, chunk, &part, 1);
 }
 
-int zcp_publish(zcp_pub *pub, zcp_chunk *chunk, size_t length,
+/* The word of a chunk that may be published like that, or NULL. */
+EVERY shared_u64 *fit_to_publish(const struct zcp_pub *pub,
+    const zcp_chunk *chunk, size_t length)
+{
+	const struct pool *pool = loaned_from(pub, chunk);
+
+	return __builtin_expect(pool != NULL && chunk->kind <= UINT16_MAX &&
+	    length <= pool->chunk_size, 1) ?
+	    &pool->word[chunk_index(chunk->id)] : NULL;
+}
+
+EVERY int publish_now(struct zcp_pub *pub, shared_u64 *word,
+    zcp_chunk *chunk, size_t length, uint64_t time)
+{
+	uint32_t id = chunk->id;
+	struct message m = { .chunk = id, .kind = chunk->kind,
+	    .length = (uint32_t)length, .time = time };
+	struct stock *stock = &pub->stock[chunk_pool(id)];
+
+	hand_over(pub, word, 1);
+	count_out(pub, stock);
+	pub->last[pub->head & pub->mask] = id;
+	put(pub, &m, NULL);
+	announce(pub, 1);
+	chunk->data = NULL;
+	if (__builtin_expect(somebody_sleeps(pub), 0))
+		wake(pub);
+	if (__builtin_expect(stock->count == 0, 0))
+		tidy(pub, id);
+	return 1;
+}
+
+FEW int publish_late(struct zcp_pub *pub, zcp_chunk *chunk, size_t length,
     int64_t timeout)
 {
-	struct message m = { .chunk = chunk->id, .kind = chunk->kind,
-	    .length = (uint32_t)length };
-	const struct pool *pool;
+	shared_u64 *word;
 	uint64_t batch = 0;
 	int rc;
 
 	if ((rc = before_publish(pub, NO_CHUNK)) < 0)
 		return rc;
-	pool = loaned_from(pub, chunk);
-	if (__builtin_expect(pool == NULL || m.kind > UINT16_MAX ||
-	    length > pool->chunk_size, 0))
+	if ((word = fit_to_publish(pub, chunk, length)) == NULL)
 		return refuse_whole(pub, chunk, length);
 	if ((rc = make_room(pub, timeout)) < 0)
 		return rc;
-	chunk_handed_over(pub, pool, m.chunk, 1);
-	pub->last[pub->head & pub->mask] = m.chunk;
-	put(pub, &m, NULL, &batch);
-	announce(pub, 1);
-	chunk->data = NULL;
-	tidy(pub, m.chunk);
-	return 1;
+	return publish_now(pub, word, chunk, length, stamped(pub) ?
+	    stamp_time(pub, &batch) : 0);
+}
+
+int zcp_publish(zcp_pub *pub, zcp_chunk *chunk, size_t length,
+    int64_t timeout)
+{
+	shared_u64 *word;
+
+	return as_usual(pub) &&
+	    (word = fit_to_publish(pub, chunk, length)) != NULL ?
+	    publish_now(pub, word, chunk, length, 0) :
+	    publish_late(pub, chunk, length, timeout);
 }
 
 /*
@@ -466,21 +549,32 @@ static inline void copy_small(uint64_t *body, const char *data, size_t size)
 	}
 }
 
-EVERY int send_inline(struct zcp_pub *pub, const void *data,
-    size_t size, uint32_t kind, int64_t timeout)
+EVERY int send_now(struct zcp_pub *pub, const void *data, size_t size,
+    uint32_t kind, uint64_t time)
 {
 	struct message m = { .chunk = CHUNK_INLINE, .kind = kind,
-	    .length = (uint32_t)size };
-	uint64_t body[INLINE_SIZE / 8], batch = 0;
+	    .length = (uint32_t)size, .time = time };
+	uint64_t body[INLINE_SIZE / 8];
+
+	copy_small(body, data, size);
+	put(pub, &m, body);
+	announce(pub, 1);
+	if (__builtin_expect(somebody_sleeps(pub), 0))
+		wake(pub);
+	return 1;
+}
+
+FEW int send_late(struct zcp_pub *pub, const void *data, size_t size,
+    uint32_t kind, int64_t timeout)
+{
+	uint64_t batch = 0;
 	int rc;
 
 	if ((rc = before_publish(pub, NO_CHUNK)) < 0 ||
 	    (rc = make_room(pub, timeout)) < 0)
 		return rc;
-	copy_small(body, data, size);
-	put(pub, &m, body, &batch);
-	announce(pub, 1);
-	return 1;
+	return send_now(pub, data, size, kind, stamped(pub) ?
+	    stamp_time(pub, &batch) : 0);
 }
 
 FEW int send_in_chunk(struct zcp_pub *pub, const void *data, size_t size,
@@ -504,9 +598,10 @@ FEW int send_in_chunk(struct zcp_pub *pub, const void *data, size_t size,
 int zcp_send(zcp_pub *pub, const void *data, size_t size, uint32_t kind,
     int64_t timeout)
 {
-	return size <= INLINE_SIZE && kind <= UINT16_MAX ?
-	    send_inline(pub, data, size, kind, timeout) :
-	    send_in_chunk(pub, data, size, kind, timeout);
+	if (size > INLINE_SIZE || kind > UINT16_MAX)
+		return send_in_chunk(pub, data, size, kind, timeout);
+	return as_usual(pub) ? send_now(pub, data, size, kind, 0) :
+	    send_late(pub, data, size, kind, timeout);
 }
 
 void zcp_discard(zcp_pub *pub, zcp_chunk *chunk)
@@ -518,9 +613,7 @@ void zcp_discard(zcp_pub *pub, zcp_chunk *chunk)
 		return;
 	if (chunk->id == pub->partial)
 		partial_end(pub);
-	else if (pool_free(&d->pools, chunk->id, pub->loaned)) {
-		fence_light(d->symmetric);
-		bell_ring(domain_bell(d, bell_of_pool(chunk_pool(chunk->id))));
-	}
+	else if (pool_free(&d->pools, chunk->id, pub->loaned))
+		domain_ring_pools(d, UINT32_C(1) << chunk_pool(chunk->id));
 	chunk->data = NULL;
 }

@@ -8,6 +8,7 @@
 #include "participant.h"
 #include "readers.h"
 #include "ring.h"
+#include "spin.h"
 #include "zcp.h"
 
 enum {
@@ -44,6 +45,8 @@ struct zcp_pub {
 	uint32_t partial;		/* chunk published in part, or NO_CHUNK */
 	bool symmetric;
 	bool fence_due;			/* a reader may have been passed over */
+	bool corked;			/* sleepers are not woken yet, */
+	bool owes;			/* though they should be */
 	const shared_u64 *generation;
 	struct bell *topic_bell, *domain_bell, *room_bell;
 	struct reader_set readers;
@@ -62,6 +65,7 @@ struct zcp_pub {
 	uint32_t *last;			/* per slot: the chunk whose last seq it is */
 	uint32_t out;			/* sum of stock[].out */
 
+	uint32_t freed;			/* bit i: chunks of pool i, bell to be rung */
 	struct hold_set holds;
 	struct pending *pending;
 	uint32_t pendings;
@@ -73,7 +77,7 @@ struct zcp_pub {
 	char owners[768];		/* who has the memory, for messages */
 	uint32_t rung[MAX_POOLS];	/* pool bells' counts before its last try */
 
-	uint64_t spin;			/* ns worth spinning before a sleep */
+	struct spin spin;
 };
 
 static inline int pub_check(const struct zcp_pub *pub)
@@ -92,6 +96,12 @@ static inline struct ring_view pub_view(const struct zcp_pub *pub)
 	return (struct ring_view){ .serial = pub->serial, .tail = pub->tail,
 	    .head = pub->head, .history = pub->history, .slots = pub->slots };
 }
+
+/* ---- publisher.c ----------------------------------------------------------- */
+
+/* Wakes those whom a corked publisher has let sleep: before it waits itself,
+ * perhaps for them. */
+void pub_wake(struct zcp_pub *pub);
 
 /* ---- reclaim.c ------------------------------------------------------------ */
 

@@ -66,25 +66,33 @@ static struct pools *pools_of(struct zcp_pub *pub)
 	return &pub->bus->d.pools;
 }
 
-static void ring_pool(struct zcp_pub *pub, uint32_t id)
+/* What is free again, pool by pool, for one look at each bell. */
+static void note_free(struct zcp_pub *pub, uint32_t id)
 {
-	struct domain *d = &pub->bus->d;
+	pub->freed |= UINT32_C(1) << chunk_pool(id);
+}
 
-	fence_light(d->symmetric);
-	bell_ring(domain_bell(d, bell_of_pool(chunk_pool(id))));
+static void ring_freed(struct zcp_pub *pub)
+{
+	if (pub->freed != 0)
+		domain_ring_pools(&pub->bus->d, pub->freed);
+	pub->freed = 0;
 }
 
 /* Nobody holds it: to the stock while the pool has plenty, else free. */
-static void collect(struct zcp_pub *pub, uint32_t id, uint64_t word)
+EVERY void collect(struct zcp_pub *pub, uint32_t id, uint64_t word)
 {
 	struct stock *stock = &pub->stock[chunk_pool(id)];
+	uint32_t n = stock->count;
 
-	if (stock->count < stock->most) {
+	if (n < stock->most) {
 		if (word_change(pool_word(pools_of(pub), id), word,
-		    pub->loaned))
-			stock->id[stock->count++] = id;
+		    pub->loaned)) {
+			stock->id[n] = id;
+			stock->count = n + 1;
+		}
 	} else if (pool_free(pools_of(pub), id, word))
-		ring_pool(pub, id);
+		note_free(pub, id);
 }
 
 static void stock_shrink(struct zcp_pub *pub, struct stock *stock)
@@ -92,9 +100,8 @@ static void stock_shrink(struct zcp_pub *pub, struct stock *stock)
 	while (stock->count > stock->most) {
 		uint32_t id = stock->id[--stock->count];
 
-		if (pool_free(pools_of(pub), id,
-		    pub->loaned))
-			ring_pool(pub, id);
+		if (pool_free(pools_of(pub), id, pub->loaned))
+			note_free(pub, id);
 	}
 }
 
@@ -127,6 +134,7 @@ void stock_return(struct zcp_pub *pub)
 		pub->stock[i].most = 0;
 		stock_shrink(pub, &pub->stock[i]);
 	}
+	ring_freed(pub);
 }
 
 /* ---- the steps ------------------------------------------------------------------- */
@@ -220,9 +228,10 @@ bool pending_released(struct zcp_pub *pub)
 	return false;
 }
 
-static void judge(struct zcp_pub *pub, uint32_t id, uint64_t word)
+EVERY void judge(struct zcp_pub *pub, uint32_t id, uint64_t word)
 {
-	if (!hold_set_has(&pub->holds, id))
+	if (__builtin_expect(pub->holds.count == 0 ||
+	    !hold_set_has(&pub->holds, id), 1))
 		collect(pub, id, word);
 	else if (pub->pendings < pub->slots)
 		pub->pending[pub->pendings++] = (struct pending){ id, word };
@@ -245,8 +254,7 @@ static void walk(struct zcp_pub *pub)
 		*last = NO_CHUNK;
 		pub->stock[chunk_pool(id)].out--;
 		pub->out--;
-		judge(pub, id, word_make(CHUNK_PUBLISHED, pub->serial,
-		    pub->walked));
+		judge(pub, id, pub->published | word_number(pub->walked));
 	}
 }
 
@@ -280,5 +288,6 @@ int reclaim(struct zcp_pub *pub, enum how_far far)
 	pub->fence_due = false;
 	stock_limits(pub);
 	walk(pub);
+	ring_freed(pub);
 	return 0;
 }

@@ -16,22 +16,26 @@ struct message {
 	uint32_t chunk, offset, length, kind;
 };
 
+enum { SLOTS_AHEAD = 4 };
+
 enum slot_found { SLOT_EMPTY, SLOT_MESSAGE, SLOT_OVERTAKEN };
 
 /*
  * The owner has room: tail is seen to be beyond seq - slots.  `body`:
- * INLINE_SIZE bytes when the chunk is CHUNK_INLINE.
+ * INLINE_SIZE bytes for CHUNK_INLINE, else NULL.
  */
 static inline void ring_put(struct ring *ring, uint32_t mask, uint64_t seq,
     const struct message *m, const uint64_t *body)
 {
 	struct slot *slot = &ring->slot[seq & mask];
 
+	/* The lines of the next ones come while this one is written. */
+	line_wanted(&ring->slot[(seq + SLOTS_AHEAD) & mask]);
 	slot_begin(slot, seq);
 	slot_put(&slot->time, m->time);
 	slot_put(&slot->place, m->chunk | (uint64_t)m->offset << 32);
 	slot_put(&slot->what, m->length | (uint64_t)m->kind << 32);
-	if (m->chunk == CHUNK_INLINE) {
+	if (body != NULL) {
 		slot_put(&slot->body[0], body[0]);
 		slot_put(&slot->body[1], body[1]);
 		slot_put(&slot->body[2], body[2]);
@@ -48,6 +52,15 @@ EVERY enum slot_found stamp_says(uint64_t stamp, uint64_t seq)
 	/* BUSY or complete, a later number has taken the place. */
 	return (int64_t)((stamp & ~STAMP_BUSY) - (seq + 1)) > 0 ?
 	    SLOT_OVERTAKEN : SLOT_EMPTY;
+}
+
+/* INLINE_SIZE bytes. */
+EVERY void slot_body(const struct slot *slot, uint64_t *body)
+{
+	body[0] = slot_get(&slot->body[0]);
+	body[1] = slot_get(&slot->body[1]);
+	body[2] = slot_get(&slot->body[2]);
+	body[3] = slot_get(&slot->body[3]);
 }
 
 /*
@@ -69,12 +82,8 @@ EVERY enum slot_found slot_copy(const struct slot *slot, uint64_t seq,
 	m->offset = (uint32_t)(place >> 32);
 	m->length = (uint32_t)what;
 	m->kind = (uint32_t)(what >> 32);
-	if (m->chunk == CHUNK_INLINE) {
-		body[0] = slot_get(&slot->body[0]);
-		body[1] = slot_get(&slot->body[1]);
-		body[2] = slot_get(&slot->body[2]);
-		body[3] = slot_get(&slot->body[3]);
-	}
+	if (m->chunk == CHUNK_INLINE)
+		slot_body(slot, body);
 	return slot_recheck(slot) == seq + 1 ? SLOT_MESSAGE : SLOT_OVERTAKEN;
 }
 

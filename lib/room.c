@@ -1,7 +1,6 @@
 /* room.c - how a publisher waits: for readers, or for memory. */
 #include "clock.h"
 #include "publisher.h"
-#include "spin.h"
 
 /* Pauses between two looks at the cursors: one for so many messages that are
  * still to be read, as each look takes the line of a cursor from its reader. */
@@ -60,6 +59,7 @@ int pub_wait(struct zcp_pub *pub, uint64_t want, wait_for *ready, bool memory,
 	uint64_t left, began;
 	int rc = 0;
 
+	pub_wake(pub);
 	if (ready(pub) || spin_ready(pub, ready, deadline))
 		return 0;
 	began = clock_ns();
@@ -133,10 +133,12 @@ int pub_room(struct zcp_pub *pub, int64_t timeout)
 			return rc;
 		if (pub_free_slots(pub) > 0)
 			return 0;
-		if (timeout == 0)
+		if (timeout == 0) {
+			pub_wake(pub);
 			return error_set(ZCP_E_TIMEOUT, "a reliable reader "
 			    "leaves no room in the ring of %u messages",
 			    pub->slots);
+		}
 		if (deadline == 0)
 			deadline = deadline_after(timeout);
 		if ((rc = wait_for_readers(pub, deadline)) < 0)

@@ -3,7 +3,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "spin.h"
 #include "subscriber.h"
 #include "topic.h"
 
@@ -24,7 +23,7 @@ static int check_options(const zcp_sub_options *o, struct zcp_sub *sub)
 	sub->lossy = o->lossy;
 	sub->last = o->from_end ? 0 : o->last ? o->last : UINT32_MAX;
 	sub->merge = o->merge > 0 ? (uint64_t)o->merge : 0;
-	sub->spin = SPIN_START;
+	sub->spin = (struct spin)SPIN_START;
 	if (sub->budget.most > MAX_HOLDS)
 		return error_set(ZCP_E_ARG, "a subscription may hold at most "
 		    "%d chunks, not %u", MAX_HOLDS, sub->budget.most);
@@ -311,6 +310,8 @@ void sub_look_for_ends(struct zcp_sub *sub)
 		feed_look_for_end(f);
 		if (f->state != FEED_ENDED)
 			continue;
+		if (f == sub->current)
+			sub->turn = 0;
 		if (pending) {
 			sub->pending--;
 			sub->info.seen++;

@@ -7,6 +7,7 @@
 
 #include "feed.h"
 #include "readers.h"
+#include "spin.h"
 
 struct zcp_sub {
 	/* what every take looks at */
@@ -38,7 +39,7 @@ struct zcp_sub {
 	uint32_t next;			/* of order[] */
 	uint32_t pending;		/* feeds whose publisher is not ready */
 	uint64_t untold;		/* lost, to be reported by the next take */
-	uint64_t spin;
+	struct spin spin;
 	struct zcp_waitset *set;	/* it belongs to, or NULL */
 };
 

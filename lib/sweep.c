@@ -293,7 +293,7 @@ static void count(struct sweep_report *report, uint64_t word)
 static void judge_all(struct sweeping *s)
 {
 	struct domain *d = s->d;
-	bool rung[MAX_POOLS] = { false };
+	uint32_t freed = 0;			/* bit i: of pool i */
 	struct sweep_item item;
 
 	for (uint32_t i = 0; i < s->suspects; i++) {
@@ -304,12 +304,9 @@ static void judge_all(struct sweeping *s)
 		    !pool_free(&d->pools, suspect->id, suspect->word))
 			continue;
 		count(s->report, suspect->word);
-		rung[chunk_pool(suspect->id)] = true;
+		freed |= UINT32_C(1) << chunk_pool(suspect->id);
 	}
-	fence_light(d->symmetric);
-	for (uint32_t p = 0; p < d->pools.count; p++)
-		if (rung[p])
-			bell_ring(domain_bell(d, bell_of_pool(p)));
+	domain_ring_pools(d, freed);
 }
 
 /* ---- all -------------------------------------------------------------------------- */

@@ -50,7 +50,7 @@ EVERY void advance(struct feed *f, uint64_t to)
 	uint64_t want;
 
 	f->at = to;
-	cursor_store(f->cursor, word_make(0, f->serial, to));
+	cursor_store(f->cursor, f->word | word_number(to));
 	fence_light(f->symmetric);
 	want = want_load(f->ring);
 	if (__builtin_expect(want & WANT_SET, 0) && number_diff(to, want) >= 0)
@@ -101,95 +101,135 @@ FEW enum took skip_damaged(struct feed *f)
 	return TOOK_DAMAGE;
 }
 
-EVERY enum took deliver(struct feed *f, uint64_t at, zcp_msg *msg,
-    const struct message *m, int32_t hold)
+/* Where the message lies; NULL: within no chunk, whatever its publisher wrote.
+ * Several of one chunk come in a row. */
+EVERY const char *find_data(struct feed *f, uint32_t chunk, uint32_t offset,
+    size_t length)
 {
-	msg->size = m->length;
-	msg->time = m->time;
-	msg->kind = m->kind;
+	if (chunk != f->seen_chunk) {
+		const struct pool *pool = pool_of(&f->d->pools, chunk);
+
+		if (__builtin_expect(pool == NULL, 0))
+			return NULL;
+		f->seen_chunk = chunk;
+		f->seen_size = pool->chunk_size;
+		f->seen = pool_data(pool, chunk);
+	}
+	return __builtin_expect((uint64_t)offset + length <= f->seen_size, 1) ?
+	    f->seen + offset : NULL;
+}
+
+EVERY const struct slot *slot_at(const struct feed *f, uint64_t at)
+{
+	return &f->ring->slot[at & f->mask];
+}
+
+/*
+ * Steps 1 and 2: message `at` is copied, its chunk held.  Nothing of it may be
+ * believed before validated(), but that it was complete.
+ */
+EVERY bool copied(struct feed *f, const struct slot *slot, uint64_t at,
+    zcp_msg *msg)
+{
+	uint64_t place, what;
+	uint32_t chunk, hold;
+	const char *data;
+
+	if (slot_stamp(slot) != at + 1)
+		return false;
+	place = slot_get(&slot->place);
+	what = slot_get(&slot->what);
+	chunk = (uint32_t)place;
+	msg->size = (uint32_t)what;
+	msg->kind = (uint32_t)(what >> 32);
+	msg->time = slot_get(&slot->time);
 	msg->seq = at;
 	msg->publisher = f->port;
 	msg->lost = 0;
-	msg->hold = hold;
 	msg->link = (int32_t)f->index;
-	probe3(take, f->topic_name, msg->seq, msg->size);
-	advance(f, at + 1);
-	return TOOK_MESSAGE;
-}
-
-EVERY enum took take_inline(struct feed *f, uint64_t at, zcp_msg *msg,
-    const struct message *m)
-{
-	bool ours;
-
-	/* Believed only within its slot, whatever its publisher wrote. */
-	if (__builtin_expect(m->length > INLINE_SIZE, 0))
-		return skip_damaged(f);
-	/* The copy is whole; but whose ring is it by now? */
-	feed_tail(f, at, &ours);
-	if (__builtin_expect(!ours, 0))
-		return overtaken(f, msg);
-	msg->data = msg->small;
-	return deliver(f, at, msg, m, -1);
-}
-
-/* Where the message lies; NULL: within no chunk, whatever its publisher wrote.
- * Several of one chunk come in a row. */
-EVERY const char *find_data(struct feed *f, const struct message *m)
-{
-	if (m->chunk != f->seen_chunk) {
-		const struct pools *pools = &f->d->pools;
-		const char *seen = pool_see(pools, m->chunk, 0, 0);
-
-		if (__builtin_expect(seen == NULL, 0))
-			return NULL;
-		f->seen_chunk = m->chunk;
-		f->seen_size = pools->pool[chunk_pool(m->chunk)].chunk_size;
-		f->seen = seen;
+	if (chunk == CHUNK_INLINE) {
+		/* Only what its slot has, whatever its publisher wrote. */
+		if (__builtin_expect((uint32_t)what > INLINE_SIZE, 0))
+			return false;
+		slot_body(slot, msg->small);
+		msg->data = msg->small;
+		msg->hold = -1;
+		return true;
 	}
-	return __builtin_expect((uint64_t)m->offset + m->length <=
-	    f->seen_size, 1) ? f->seen + m->offset : NULL;
-}
-
-EVERY enum took take_chunk(struct feed *f, const struct slot *slot,
-    uint64_t at, zcp_msg *msg, const struct message *m)
-{
-	const char *data = find_data(f, m);
-	uint32_t hold = f->last_hold;
-	uint64_t tail;
-	bool ours;
-
+	data = find_data(f, chunk, (uint32_t)(place >> 32), (uint32_t)what);
 	if (__builtin_expect(data == NULL, 0))
-		return skip_damaged(f);
-	if (m->chunk != f->last_chunk &&
-	    (hold = hold_new(f, m->chunk)) == UINT32_MAX)
-		return TOOK_NO_HOLD;
+		return false;
+	hold = f->last_hold;
+	if (chunk != f->last_chunk &&
+	    (hold = hold_new(f, chunk)) == UINT32_MAX)
+		return false;
 	f->users[hold]++;
-	/*
-	 * Step 3: the reclaimer moves the tail, fences, reads holds; we show
-	 * the hold and look at the tail.  A hold that was here before serves
-	 * as well, but the tail is looked at again: the chunk may have been
-	 * freed and published anew since another message of it was taken.
-	 */
-	fence_light(f->symmetric);
-	tail = feed_tail(f, at, &ours);
-	/* The stamp has 64 bits: a tail that went all the way round shows. */
-	if (__builtin_expect(!ours || tail > at ||
-	    slot_recheck(slot) != at + 1, 0)) {
-		feed_release(f, hold);
-		return overtaken(f, msg);
-	}
+	__builtin_prefetch(data);
 	msg->data = data;
-	return deliver(f, at, msg, m, (int32_t)hold);
+	msg->hold = (int32_t)hold;
+	return true;
 }
 
-EVERY enum took take_once(struct feed *f, zcp_msg *msg)
+/*
+ * Step 3, for all from `at` on: the reclaimer moves the tail, fences, reads
+ * holds; we have shown the holds and look at the tail.  A hold that was here
+ * before serves as well, but the tail is looked at again: the chunk may have
+ * been freed and published anew since another message of it was taken.
+ *
+ * What is at or above the tail was not rewritten while it was copied.  The
+ * stamp has 64 bits: a tail that went all the way round shows.
+ */
+EVERY bool validated(const struct feed *f, const struct slot *slot,
+    uint64_t at)
+{
+	uint64_t stamp = slot_recheck(slot), tail;
+
+	fence_light(f->symmetric);
+	tail = tail_validate(f->ring);
+	return __builtin_expect((tail & ~NUMBER_MASK) == f->word &&
+	    number_diff(at, tail) >= 0 && stamp == at + 1, 1);
+}
+
+FEW void put_back(struct feed *f, zcp_msg *msg, size_t n)
+{
+	uint32_t pools = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		msg[i].data = NULL;
+		if (msg[i].hold >= 0)
+			pools |= feed_release(f, (uint32_t)msg[i].hold);
+	}
+	if (pools != 0)
+		domain_ring_pools(f->d, pools);
+}
+
+/* Up to `most` messages in a row: how many, or 0 and none of them is taken. */
+EVERY size_t take_run(struct feed *f, zcp_msg *msg, size_t most)
 {
 	uint64_t at = f->at;
-	const struct slot *slot = &f->ring->slot[at & f->mask];
-	struct message m = { 0 };
+	const struct slot *first = slot_at(f, at);
+	size_t n = 1;
 
-	switch (slot_copy(slot, at, &m, msg->small)) {
+	if (!copied(f, first, at, msg))
+		return 0;
+	while (n < most && copied(f, slot_at(f, at + n), at + n, &msg[n]))
+		n++;
+	if (!validated(f, first, at)) {
+		put_back(f, msg, n);
+		return 0;
+	}
+	advance(f, at + n);
+	return n;
+}
+
+/* Why take_run() took nothing. */
+FEW enum took hindered(struct feed *f, zcp_msg *msg)
+{
+	uint64_t tail, body[INLINE_SIZE / 8];
+	struct message m;
+	bool ours;
+
+	switch (slot_copy(slot_at(f, f->at), f->at, &m, body)) {
 	case SLOT_EMPTY:
 		return TOOK_NOTHING;
 	case SLOT_OVERTAKEN:
@@ -197,25 +237,28 @@ EVERY enum took take_once(struct feed *f, zcp_msg *msg)
 	case SLOT_MESSAGE:
 		break;
 	}
-	return m.chunk == CHUNK_INLINE ? take_inline(f, at, msg, &m) :
-	    take_chunk(f, slot, at, msg, &m);
-}
-
-EVERY enum took take_here(struct feed *f, zcp_msg *msg)
-{
-	enum took took;
-
-	if (__builtin_expect(f->state != FEED_JOINED, 0))
-		return TOOK_NOTHING;
-	/* Each time round the cursor has moved on. */
-	while ((took = take_once(f, msg)) == TOOK_AGAIN)
-		;
-	return took;
+	tail = feed_tail(f, f->at, &ours);
+	if (!ours || tail > f->at)
+		return overtaken(f, msg);
+	if (m.chunk == CHUNK_INLINE ? m.length > INLINE_SIZE :
+	    find_data(f, m.chunk, m.offset, m.length) == NULL)
+		return skip_damaged(f);
+	if (m.chunk != CHUNK_INLINE && m.chunk != f->last_chunk &&
+	    f->budget->held >= f->budget->most)
+		return TOOK_NO_HOLD;
+	/* It has come, or what hindered has gone, in between. */
+	return TOOK_AGAIN;
 }
 
 FEW enum took take_from(struct feed *f, zcp_msg *msg)
 {
-	return take_here(f, msg);
+	enum took took = TOOK_AGAIN;
+
+	if (f->state != FEED_JOINED)
+		return TOOK_NOTHING;
+	while (took == TOOK_AGAIN)
+		took = take_run(f, msg, 1) ? TOOK_MESSAGE : hindered(f, msg);
+	return took;
 }
 
 /* ---- a subscription ------------------------------------------------------------ */
@@ -241,12 +284,18 @@ FEW void note_delay(struct zcp_sub *sub, const zcp_msg *msg)
 	news_store32(count, news_load32(count) + 1);
 }
 
-EVERY int counted(struct zcp_sub *sub, const zcp_msg *msg)
+EVERY int counted(struct zcp_sub *sub, const struct feed *f,
+    const zcp_msg *msg, size_t n)
 {
-	if (__builtin_expect(msg->seq % DELAY_EVERY == 0 && msg->time != 0, 0))
-		note_delay(sub, msg);
-	news_store(&sub->self->taken, ++sub->info.messages);
-	news_store(&sub->self->taken_bytes, sub->info.bytes += msg->size);
+	for (size_t i = 0; i < n; i++) {
+		sub->info.bytes += msg[i].size;
+		if (__builtin_expect(msg[i].seq % DELAY_EVERY == 0 &&
+		    msg[i].time != 0, 0))
+			note_delay(sub, &msg[i]);
+		probe3(take, f->topic_name, msg[i].seq, msg[i].size);
+	}
+	news_store(&sub->self->taken, sub->info.messages += n);
+	news_store(&sub->self->taken_bytes, sub->info.bytes);
 	return 1;
 }
 
@@ -256,7 +305,7 @@ FEW int result(struct zcp_sub *sub, const struct feed *f, zcp_msg *msg,
 {
 	switch (took) {
 	case TOOK_MESSAGE:
-		return counted(sub, msg);
+		return counted(sub, f, msg, 1);
 	case TOOK_LOSS:
 		return lost(sub, msg, msg->lost);
 	case TOOK_DAMAGE:
@@ -311,16 +360,25 @@ static int take_merged(struct zcp_sub *sub, zcp_msg *msg)
 static bool alone(const struct zcp_sub *sub)
 {
 	return sub->count == 1 && sub->pending == 0 && sub->untold == 0 &&
-	    sub->merge == 0 && sub->set == NULL;
+	    sub->merge == 0 && sub->set == NULL &&
+	    sub_feed(sub, 0)->state == FEED_JOINED;
 }
 
-/* The turn is over, or its feed has nothing: look around. */
+/* The turn is over, or its feed has nothing, or a loss: look around. */
 FEW int take_slow(struct zcp_sub *sub, zcp_msg *msg)
 {
+	enum took took;
 	int rc;
 
+	if ((rc = bus_check(sub->bus)) < 0)
+		return rc;
+	if (sub->turn > 0 && (took = take_from(sub->current, msg)) !=
+	    TOOK_NOTHING) {
+		sub->turn--;
+		return result(sub, sub->current, msg, took);
+	}
 	sub->turn = 0;
-	if ((rc = bus_check(sub->bus)) < 0 || (rc = sub_refresh(sub)) < 0)
+	if ((rc = sub_refresh(sub)) < 0)
 		return rc;
 	if (__builtin_expect(sub->untold > 0, 0)) {
 		uint64_t n = sub->untold;
@@ -343,26 +401,35 @@ FEW int take_slow(struct zcp_sub *sub, zcp_msg *msg)
 	return 0;
 }
 
-int zcp_take(zcp_sub *sub, zcp_msg *msg)
+/*
+ * While it is one publisher's turn: how many were taken of it; 0: a poller has
+ * seen all there is, but for ends; negative: look around.
+ */
+EVERY int take_fast(struct zcp_sub *sub, zcp_msg *msg, size_t most)
 {
 	struct feed *f = sub->current;
-	enum took took;
+	size_t n;
 
-	if (__builtin_expect(sub->turn > 0 &&
-	    sub->bus->born == fork_generation, 1)) {
-		if (__builtin_expect((took = take_here(f, msg)) ==
-		    TOOK_MESSAGE, 1)) {
-			sub->turn--;
-			return counted(sub, msg);
-		}
-		if (took != TOOK_NOTHING)
-			return result(sub, f, msg, took);
-		/* Who polls has seen all there is, but for ends. */
-		if (sub->polled && fact_load(sub->generation) ==
-		    sub->links.generation && ++sub->idle % IDLE_EVERY != 0)
-			return 0;
+	if (__builtin_expect(sub->turn == 0 ||
+	    sub->bus->born != fork_generation, 0))
+		return -1;
+	if (most > sub->turn)
+		most = sub->turn;
+	if ((n = take_run(f, msg, most)) > 0) {
+		sub->turn -= (uint32_t)n;
+		counted(sub, f, msg, n);
+		return (int)n;
 	}
-	return take_slow(sub, msg);
+	return sub->polled && fact_load(sub->generation) ==
+	    sub->links.generation && stamp_says(slot_stamp(slot_at(f, f->at)),
+	    f->at) == SLOT_EMPTY && ++sub->idle % IDLE_EVERY != 0 ? 0 : -1;
+}
+
+int zcp_take(zcp_sub *sub, zcp_msg *msg)
+{
+	int n = take_fast(sub, msg, 1);
+
+	return __builtin_expect(n >= 0, 1) ? n : take_slow(sub, msg);
 }
 
 int sub_take_at(struct zcp_sub *sub, struct feed *f, uint64_t seq,
@@ -379,10 +446,17 @@ int sub_take_at(struct zcp_sub *sub, struct feed *f, uint64_t seq,
 int zcp_take_batch(zcp_sub *sub, zcp_msg *msgs, size_t count)
 {
 	size_t n = 0;
-	int rc = 0;
+	int rc = 1;
 
-	while (n < count && n < INT32_MAX && (rc = zcp_take(sub, &msgs[n])) == 1)
-		n++;
+	if (count > INT32_MAX)
+		count = INT32_MAX;
+	while (n < count && rc > 0) {
+		rc = take_fast(sub, &msgs[n], count - n);
+		if (rc < 0)
+			rc = take_slow(sub, &msgs[n]);
+		if (rc > 0)
+			n += (size_t)rc;
+	}
 	if (n == 0)
 		return rc;
 	/* The loss behind the last message is told by the next call. */
@@ -394,27 +468,44 @@ int zcp_take_batch(zcp_sub *sub, zcp_msg *msgs, size_t count)
 	return (int)n;
 }
 
-void zcp_release(zcp_sub *sub, zcp_msg *msg)
+/* Gives one back: the bit of a pool to ring, or 0. */
+EVERY uint32_t give_back(struct zcp_sub *sub, zcp_msg *msg)
 {
 	struct feed *f;
 
 	if (msg->data == NULL)
-		return;
+		return 0;
 	msg->data = NULL;
-	if (msg->hold < 0 || bus_check(sub->bus) < 0 ||
+	if (msg->hold < 0 || (uint32_t)msg->hold >= sub->budget.most ||
 	    (uint32_t)msg->link >= sub->cursors || !sub->used[msg->link])
-		return;
+		return 0;
 	f = &sub->feed[msg->link];
-	if ((uint32_t)msg->hold >= sub->budget.most || f->users[msg->hold] == 0)
-		return;
+	if (f->users[msg->hold] == 0)
+		return 0;
 	probe2(release, f->topic_name, msg->seq);
-	feed_release(f, (uint32_t)msg->hold);
+	return feed_release(f, (uint32_t)msg->hold);
+}
+
+EVERY void release_all(struct zcp_sub *sub, zcp_msg *msgs, size_t count)
+{
+	uint32_t pools = 0;
+
+	if (bus_check(sub->bus) < 0)
+		return;
+	for (size_t i = 0; i < count; i++)
+		pools |= give_back(sub, &msgs[i]);
+	if (pools != 0)
+		domain_ring_pools(&sub->bus->d, pools);
+}
+
+void zcp_release(zcp_sub *sub, zcp_msg *msg)
+{
+	release_all(sub, msg, 1);
 }
 
 void zcp_release_batch(zcp_sub *sub, zcp_msg *msgs, size_t count)
 {
-	for (size_t i = 0; i < count; i++)
-		zcp_release(sub, &msgs[i]);
+	release_all(sub, msgs, count);
 }
 
 int zcp_msg_is(const zcp_msg *msg, size_t size, size_t align, uint32_t kind)

@@ -35,7 +35,7 @@ struct zcp_tap {
 	uint64_t registrations;		/* as of the last look */
 	bool looked;
 	char *copy;
-	uint64_t spin;
+	struct spin spin;
 };
 
 /* ---- finding rings --------------------------------------------------------- */
@@ -303,7 +303,7 @@ int zcp_tap_open(zcp *bus, const char *topic, zcp_tap **out)
 	tap->bus = bus;
 	bus_get(bus);
 	tap->pattern = rc == 1;
-	tap->spin = SPIN_START;
+	tap->spin = (struct spin)SPIN_START;
 	tap->topic = strdup(name);
 	tap->copy = malloc(zcp_largest(bus) > INLINE_SIZE ?
 	    zcp_largest(bus) : INLINE_SIZE);

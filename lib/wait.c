@@ -2,7 +2,6 @@
 #include "wait.h"
 
 #include "clock.h"
-#include "spin.h"
 
 bool sub_ready(struct zcp_sub *sub, uint64_t *due)
 {
@@ -91,7 +90,7 @@ static bool ready_now(void *arg)
 	return several_ready(arg, &due);
 }
 
-int several_wait(const struct several *s, uint64_t *spin, int64_t timeout)
+int several_wait(const struct several *s, struct spin *spin, int64_t timeout)
 {
 	uint64_t deadline = deadline_after(timeout), due, left, began;
 	struct domain *d = &s->sub[0]->bus->d;

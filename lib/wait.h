@@ -23,7 +23,7 @@ unsigned several_bells(const struct several *s, struct bell **bells,
     unsigned room, struct bell **news);
 
 /* Spins, then sleeps, until one is ready: 1, 0 (time), -ZCP_E_INTR. */
-int several_wait(const struct several *s, uint64_t *spin, int64_t timeout);
+int several_wait(const struct several *s, struct spin *spin, int64_t timeout);
 
 /* ---- pollable.c: a descriptor that is readable while one is ready --------- */
 

@@ -10,7 +10,7 @@ struct zcp_waitset {
 	size_t count, room;
 	size_t next;			/* whom zcp_waitset_wait() names first */
 	bool hidden;			/* made by zcp_sub_fd(), ends with it */
-	uint64_t spin;
+	struct spin spin;
 	struct pollable *pollable;	/* NULL until asked for */
 };
 
@@ -30,7 +30,7 @@ int zcp_waitset_open(zcp *bus, zcp_waitset **out)
 	if ((set = calloc(1, sizeof(*set))) == NULL)
 		return error_set(ZCP_E_SYS, "out of memory");
 	set->bus = bus;
-	set->spin = SPIN_START;
+	set->spin = (struct spin)SPIN_START;
 	bus_get(bus);
 	*out = set;
 	return 0;

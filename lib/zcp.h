@@ -227,6 +227,17 @@ ZCP_API int zcp_pub_wait_readers(zcp_pub *pub, int count, int64_t timeout)
 ZCP_API int zcp_pub_drain(zcp_pub *pub, int64_t timeout)
     ZCP_RESULT __attribute__((nonnull));
 
+/*
+ * zcp_cork - more comes at once: let who sleeps sleep on.
+ * From now on what is published is there, at once, for all who look, but wakes
+ * nobody until zcp_uncork(), or until the publisher itself must wait for room
+ * or memory.  A wake-up for many messages rather than for each; a sleeper looks
+ * by itself ten times a second at least.  Both may be called at any time, the
+ * second time has no effect.  The publisher's thread.
+ */
+ZCP_API void zcp_cork(zcp_pub *pub) __attribute__((nonnull));
+ZCP_API void zcp_uncork(zcp_pub *pub) __attribute__((nonnull));
+
 typedef struct zcp_pub_info {
 	uint64_t messages;	/* published so far */
 	uint64_t bytes;		/* of payload */

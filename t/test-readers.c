@@ -365,6 +365,136 @@ START_TEST(a_batch_takes_what_there_is_in_order)
 }
 END_TEST
 
+START_TEST(a_batch_ends_where_the_holds_do)
+{
+	zcp_sub_options o = { .holds = 3 };
+	zcp_msg msg[8];
+	zcp_sub *sub;
+	zcp_pub *pub;
+
+	start(_i);
+	must(zcp_subscribe(bus, "t", &o, &sub));
+	pub = offer(16, 0);
+	for (uint64_t n = 0; n < 6; n++)
+		send_number(pub, n, 100);
+	ck_assert_int_eq(zcp_take_batch(sub, msg, 8), 3);
+	ck_assert_int_eq(zcp_take_batch(sub, msg + 3, 5), -ZCP_E_HOLDS);
+	zcp_release_batch(sub, msg, 2);
+	ck_assert_int_eq(zcp_take_batch(sub, msg + 3, 5), 2);
+	for (uint64_t n = 2; n < 5; n++)
+		ck_assert_uint_eq(number(&msg[n]), n);
+	/* A released one is passed over. */
+	zcp_release_batch(sub, msg, 5);
+	ck_assert_int_eq(zcp_take_batch(sub, msg, 8), 1);
+	ck_assert_uint_eq(number(&msg[0]), 5);
+	zcp_release_batch(sub, msg, 1);
+	zcp_stop_offer(&pub);
+	zcp_unsubscribe(&sub);
+	stop();
+}
+END_TEST
+
+START_TEST(messages_of_one_chunk_that_are_taken_at_once_share_a_hold)
+{
+	const zcp_part parts[4] = { { 0, 8 }, { 8, 8 }, { 16, 8 }, { 24, 8 } };
+	zcp_sub_options o = { .holds = 1 };
+	zcp_chunk chunk;
+	zcp_msg msg[4];
+	zcp_sub *sub;
+	zcp_pub *pub;
+
+	start(_i);
+	must(zcp_subscribe(bus, "t", &o, &sub));
+	pub = offer(16, 0);
+	must(zcp_loan(pub, 100, &chunk, 0));
+	for (uint64_t n = 0; n < 4; n++)
+		memcpy((char *)chunk.data + 8 * n, &n, 8);
+	ck_assert_int_eq(zcp_publish_parts(pub, &chunk, parts, 4, 0), 4);
+	ck_assert_int_eq(zcp_take_batch(sub, msg, 4), 4);
+	for (uint64_t n = 0; n < 4; n++)
+		ck_assert_uint_eq(number(&msg[n]), n);
+	/* Held until the last is back. */
+	zcp_release_batch(sub, msg, 3);
+	send_number(pub, 4, 100);
+	ck_assert_int_eq(zcp_take_batch(sub, msg, 1), -ZCP_E_HOLDS);
+	zcp_release(sub, &msg[3]);
+	expect(sub, 4);
+	zcp_stop_offer(&pub);
+	zcp_unsubscribe(&sub);
+	stop();
+}
+END_TEST
+
+/* Of all publishers, as a sleeper would. */
+static bool marked(bool mark)
+{
+	struct domain d;
+	uint32_t word = 0;
+
+	must(domain_attach(&d, bus_domain, geteuid(), false));
+	if (mark)
+		bell_mark(domain_bell(&d, BELL_DOMAIN));
+	word = bell_load(domain_bell(&d, BELL_DOMAIN));
+	domain_detach(&d);
+	return word & BELL_SLEEPER;
+}
+
+START_TEST(a_corked_publisher_wakes_nobody_before_it_is_uncorked)
+{
+	zcp_sub *sub;
+	zcp_pub *pub;
+
+	start(_i);
+	sub = subscribe(ZCP_RELIABLE);
+	pub = offer(16, 0);
+	send_number(pub, 0, 8);
+	ck_assert(marked(true));
+	zcp_cork(pub);
+	send_number(pub, 1, 8);
+	send_number(pub, 2, 100);
+	/* It is there for who looks. */
+	for (uint64_t n = 0; n < 3; n++)
+		expect(sub, n);
+	ck_assert(marked(false));
+	zcp_uncork(pub);
+	ck_assert(!marked(false));
+	/* Nobody slept: nothing is owed. */
+	zcp_cork(pub);
+	send_number(pub, 3, 8);
+	ck_assert(marked(true));
+	zcp_uncork(pub);
+	ck_assert(marked(false));
+	send_number(pub, 4, 8);
+	ck_assert(!marked(false));
+	zcp_stop_offer(&pub);
+	zcp_unsubscribe(&sub);
+	stop();
+}
+END_TEST
+
+START_TEST(a_corked_publisher_without_room_wakes_its_readers)
+{
+	uint64_t n = 0;
+	zcp_sub *sub;
+	zcp_pub *pub;
+
+	start(_i);
+	sub = subscribe(ZCP_RELIABLE);
+	pub = offer(8, 0);
+	ck_assert(marked(true));
+	zcp_cork(pub);
+	while (zcp_send(pub, &n, sizeof(n), 0, 0) == 1)
+		n++;
+	ck_assert_uint_eq(n, 8);
+	ck_assert(!marked(false));
+	for (n = 0; n < 8; n++)
+		expect(sub, n);
+	zcp_stop_offer(&pub);
+	zcp_unsubscribe(&sub);
+	stop();
+}
+END_TEST
+
 /* A second publisher's messages come first, then the first one's loss. */
 START_TEST(a_loss_behind_a_batch_is_told_by_the_next_call)
 {
@@ -798,6 +928,14 @@ int main(void)
 	in_each_mode(t, history_keeps_no_more_than_half_of_a_pool);
 	in_each_mode(t, retained_history_gives_way_to_those_who_live);
 	in_each_mode(t, a_batch_takes_what_there_is_in_order);
+	in_each_mode(t,
+	    a_batch_ends_where_the_holds_do);
+	in_each_mode(t,
+	    messages_of_one_chunk_that_are_taken_at_once_share_a_hold);
+	in_each_mode(t,
+	    a_corked_publisher_wakes_nobody_before_it_is_uncorked);
+	in_each_mode(t,
+	    a_corked_publisher_without_room_wakes_its_readers);
 	in_each_mode(t, a_loss_behind_a_batch_is_told_by_the_next_call);
 	in_each_mode(t,
 	    merged_publishers_are_read_in_the_order_of_their_stamps);

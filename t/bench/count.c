@@ -87,6 +87,23 @@ static void release_many(void)
 		zcp_release(sub, &msg[i]);
 }
 
+static void take_batch(void)
+{
+	size_t n = 0;
+
+	while (n < PARTS) {
+		int rc = zcp_take_batch(sub, &msg[n], PARTS - n);
+
+		must(rc);
+		n += (size_t)rc;
+	}
+}
+
+static void release_batch(void)
+{
+	zcp_release_batch(sub, msg, PARTS);
+}
+
 static void take_nothing(void)
 {
 	must(zcp_take(sub, &msg[0]));
@@ -113,6 +130,10 @@ static const struct operation {
 	    PARTS },
 	{ "release-64", { loan_many, publish_many, take_many, release_many }, 3,
 	    PARTS },
+	{ "batch-64", { loan_many, publish_many, take_batch, release_batch }, 2,
+	    PARTS },
+	{ "unbatch-64", { loan_many, publish_many, take_batch, release_batch },
+	    3, PARTS },
 	{ "take-nothing", { take_nothing }, 0, 1 },
 };
 

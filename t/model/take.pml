@@ -5,12 +5,17 @@
  * lossy, reader 1 reliable until somebody demotes it (ONLY says which takes
  * part alone).  Stores of readers go through a store buffer, as x86 has it; the
  * fence of the owner empties all.  A second sweeper runs beside (not ALONE).
+ * RUN: a reader takes two messages at once where there are two, and looks at
+ * the tail once for both.  The slot's own mark is left out: the tail alone
+ * tells that a slot was not rewritten while it was copied.
  * Asserted: what is read in place is the message that was taken, for as long
  * as it is held.
  *
- * Variants: ONLY=0+LAST=4, ONLY=1+LAST=4, ALONE+LAST=3
+ * Variants: ONLY=0+LAST=4, ONLY=1+LAST=4, ALONE+LAST=3, RUN+ONLY=0+LAST=4,
+ * RUN+ONLY=1+LAST=4, RUN+ALONE+LAST=3
  * Mutations: NO_VALIDATE+ONLY=0, TRUST_RELIABLE+ONLY=1, HOLD_LATE+ONLY=0,
- * CURSOR_FIRST+ONLY=1, NO_FENCE+ONLY=0, SWEEP_NO_FENCE+ONLY=0, NO_HOLDS+ONLY=1
+ * CURSOR_FIRST+ONLY=1, NO_FENCE+ONLY=0, SWEEP_NO_FENCE+ONLY=0, NO_HOLDS+ONLY=1,
+ * RUN+LAST_OF_RUN+ONLY=0
  */
 #ifndef LAST
 #define LAST 4
@@ -21,7 +26,8 @@
 #define BUSY 254
 
 #define HOLD 0
-#define CURSOR 1
+#define SECOND 1
+#define CURSOR 2
 #define FREE 0
 #define LOANED 1
 #define PUBLISHED 2
@@ -29,9 +35,9 @@
 byte tail;
 byte stamp[SLOTS], named[SLOTS];
 byte state[CHUNKS], number[CHUNKS], data[CHUNKS];
-byte hold[2], cursor[2];	/* as others see them; hold: chunk + 1 */
+byte hold[2], second[2], cursor[2];	/* as others see them; chunk + 1 */
 bool demoted;
-chan buffer[2] = [3] of { byte, byte };
+chan buffer[2] = [4] of { byte, byte };
 
 inline store(r, what, value) { buffer[r] ! what, value }
 
@@ -39,6 +45,7 @@ inline drain(r)
 {
 	do
 	:: buffer[r] ? HOLD, v -> hold[r] = v
+	:: buffer[r] ? SECOND, v -> second[r] = v
 	:: buffer[r] ? CURSOR, v -> cursor[r] = v
 	:: empty(buffer[r]) -> break
 	od
@@ -51,13 +58,14 @@ active [2] proctype store_buffer()
 	byte r = _pid, v;
 end:	do
 	:: atomic { buffer[r] ? HOLD, v -> hold[r] = v }
+	:: atomic { buffer[r] ? SECOND, v -> second[r] = v }
 	:: atomic { buffer[r] ? CURSOR, v -> cursor[r] = v }
 	od
 }
 
 active [2] proctype reader()
 {
-	byte r = _pid - 2, c = 0, x, t;
+	byte r = _pid - 2, c = 0, n = 1, x, y, t;
 
 #ifdef ONLY
 	if
@@ -69,15 +77,20 @@ active [2] proctype reader()
 	:: c == LAST -> break
 	:: c < LAST && stamp[c % SLOTS] == c + 1 ->
 		x = named[c % SLOTS];
-		if
-		:: stamp[c % SLOTS] != c + 1 -> goto passed
-		:: else
-		fi;
 #ifdef CURSOR_FIRST
 		store(r, CURSOR, c + 1);
 #endif
 #ifndef HOLD_LATE
 		store(r, HOLD, x + 1);
+#endif
+#ifdef RUN
+		if
+		:: c + 1 < LAST && stamp[(c + 1) % SLOTS] == c + 2 ->
+			y = named[(c + 1) % SLOTS];
+			store(r, SECOND, y + 1);
+			n = 2
+		:: else
+		fi;
 #endif
 		t = tail;
 #ifdef HOLD_LATE
@@ -88,19 +101,34 @@ active [2] proctype reader()
 #ifdef TRUST_RELIABLE
 		:: t > c && r == 0 ->
 #else
+#ifdef LAST_OF_RUN
+		:: t > c + n - 1 ->
+#else
 		:: t > c ->
 #endif
+#endif
 			store(r, HOLD, 0);
+			if
+			:: n == 2 -> store(r, SECOND, 0); n = 1
+			:: else
+			fi;
 			goto passed
 #endif
 		:: else ->
 #ifndef CURSOR_FIRST
-			store(r, CURSOR, c + 1);
+			store(r, CURSOR, c + n);
 #endif
 			assert(data[x] == c);
 			assert(data[x] == c);
 			store(r, HOLD, 0);
-			c++
+			if
+			:: n == 2 ->
+				assert(data[y] == c + 1);
+				assert(data[y] == c + 1);
+				store(r, SECOND, 0)
+			:: else
+			fi;
+			d_step { c = c + n; n = 1; x = 0; y = 0 }
 		fi
 	:: c < LAST && stamp[c % SLOTS] != c + 1 && tail > c ->
 passed:		t = tail;
@@ -145,6 +173,16 @@ inline judge(to_tail)
 	:: hold[1] == k + 1 -> goto next
 	:: else
 	fi;
+#ifdef RUN
+	if
+	:: second[0] == k + 1 -> goto next
+	:: else
+	fi;
+	if
+	:: second[1] == k + 1 -> goto next
+	:: else
+	fi;
+#endif
 #endif
 	d_step {
 		if

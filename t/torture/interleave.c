@@ -164,12 +164,17 @@ static void publish_inline(zcp_pub *pub, uint64_t source, uint64_t seq)
 	need(zcp_send(pub, body, sizeof(body), 0, NEVER));
 }
 
+/* Every other course wakes sleepers for several messages. */
 static void publish_some(zcp_pub *pub, const struct role *role, uint64_t seq,
     uint64_t end)
 {
 	while (seq < end) {
 		uint32_t how = role->inline_only ? 0 : (uint32_t)(seq + course.seed) % 4;
 
+		if (seq % 16 == 0 && course.seed % 2)
+			zcp_cork(pub);
+		else if (seq % 16 == 15)
+			zcp_uncork(pub);
 		if (how == 1 && seq + 1 < end) {
 			publish_parts(pub, (uint64_t)role->bus, seq);
 			seq += 2;
@@ -181,6 +186,7 @@ static void publish_some(zcp_pub *pub, const struct role *role, uint64_t seq,
 			publish_chunk(pub, (uint64_t)role->bus, seq);
 		seq++;
 	}
+	zcp_uncork(pub);
 }
 
 static void publisher(void *arg)
@@ -206,11 +212,13 @@ static void publisher(void *arg)
 	zcp_stop_offer(&pub);
 }
 
+enum { AT_ONCE = 3 };		/* messages, of which two may be held */
+
 struct seen {
 	uint64_t next[BUSES], got, lost;
 };
 
-static void look_at(struct seen *seen, zcp_sub *sub, zcp_msg *msg)
+static void look_at(struct seen *seen, const zcp_msg *msg)
 {
 	uint64_t source, seq = read_payload(msg, &source);
 
@@ -220,7 +228,6 @@ static void look_at(struct seen *seen, zcp_sub *sub, zcp_msg *msg)
 		    (unsigned long long)seen->next[source]);
 	seen->got++;
 	seen->next[source] = seq + 1;
-	zcp_release(sub, msg);
 }
 
 /* Will nobody offer anything on this one's topic any more? */
@@ -254,22 +261,25 @@ static void reader(void *arg)
 	zcp_sub_options o = { .lossy = role->lossy, .depth = role->depth,
 	    .holds = 2 };
 	struct seen seen = { { 0 }, 0, 0 };
+	size_t at_once = 1 + (course.seed + (uint32_t)role->bus) % AT_ONCE;
+	zcp_msg msg[AT_ONCE];
 	zcp_sub *sub;
-	zcp_msg msg;
 	int rc;
 
 	need(zcp_subscribe(bus[role->bus], topic_of(role), &o, &sub));
 	while (more_to_come(sub, role)) {
-		while ((rc = zcp_take(sub, &msg)) != 0) {
+		while ((rc = zcp_take_batch(sub, msg, at_once)) != 0) {
 			if (rc == -ZCP_E_LAPPED) {
 				if (!role->lossy && !scene->may_lose)
 					fail("a reliable reader lost %llu",
-					    (unsigned long long)msg.lost);
-				seen.lost += msg.lost;
+					    (unsigned long long)msg[0].lost);
+				seen.lost += msg[0].lost;
 				continue;
 			}
 			need(rc);
-			look_at(&seen, sub, &msg);
+			for (int i = 0; i < rc; i++)
+				look_at(&seen, &msg[i]);
+			zcp_release_batch(sub, msg, (size_t)rc);
 		}
 		/* Who was killed before it offered anything wakes nobody. */
 		if (more_to_come(sub, role))
@@ -299,9 +309,10 @@ static void passer_by(void *arg)
 		need(zcp_subscribe(bus[role->bus], topic_of(role), &o, &sub));
 		for (int i = 0; i < 8; i++) {
 			fiber_pause();
-			if ((rc = zcp_take(sub, &msg)) == 1)
-				look_at(&seen, sub, &msg);
-			else if (rc == -ZCP_E_LAPPED && !role->lossy)
+			if ((rc = zcp_take(sub, &msg)) == 1) {
+				look_at(&seen, &msg);
+				zcp_release(sub, &msg);
+			} else if (rc == -ZCP_E_LAPPED && !role->lossy)
 				fail("a reliable reader that joined lost %llu",
 				    (unsigned long long)msg.lost);
 			else if (rc != -ZCP_E_LAPPED)

@@ -24,6 +24,7 @@ enum {
 	WORLD_SLOTS = 16, VICTIM_SLOTS = 8,
 	SMALL = 24, LARGE = 100,	/* bytes: inline, and in a chunk */
 	PARTS = 3, PART = 40,
+	AT_ONCE = 3,			/* messages taken */
 	MORE = 5,			/* messages of a victim that was let go */
 	ENOUGH = 100,			/* messages: beyond what rings and pools hold */
 };
@@ -34,7 +35,8 @@ struct part {
 	zcp_pub *pub;
 	zcp_sub *sub;
 	zcp_chunk chunk;
-	zcp_msg msg;
+	zcp_msg msg[AT_ONCE];
+	int kept;			/* of msg[] */
 	char message[LARGE];
 	uint64_t sent;			/* as a publisher */
 	uint64_t next, got, lost;	/* as a reader */
@@ -172,44 +174,69 @@ static void somebody_sleeps(struct world *w)
 /* What was taken is whole, and stays so. */
 static void check_taken(struct part *v)
 {
-	uint32_t source = 0;
-	uint64_t seq = payload_check(&v->msg, &source);
+	uint64_t next = v->next;
 
-	if (seq != UINT64_MAX && source == WORLD && seq >= v->next)
-		return;
-	fprintf(stderr, "victim: took %llu of %u where %llu was due\n",
-	    (unsigned long long)seq, source, (unsigned long long)v->next);
-	_exit(4);
+	for (int i = 0; i < v->kept; i++) {
+		uint32_t source = 0;
+		uint64_t seq = payload_check(&v->msg[i], &source);
+
+		if (seq == UINT64_MAX || source != WORLD || seq < next) {
+			fprintf(stderr, "victim: took %llu of %u where %llu "
+			    "was due\n", (unsigned long long)seq, source,
+			    (unsigned long long)next);
+			_exit(4);
+		}
+		next = seq + 1;
+	}
 }
 
 static void give_back(struct part *v)
 {
-	if (v->msg.data == NULL)
+	if (v->kept == 0)
 		return;
 	check_taken(v);
-	memcpy(&v->next, (char *)v->msg.data + 8, sizeof(v->next));
+	memcpy(&v->next, (char *)v->msg[v->kept - 1].data + 8,
+	    sizeof(v->next));
 	v->next++;
-	zcp_release(v->sub, &v->msg);
+	zcp_release_batch(v->sub, v->msg, (size_t)v->kept);
+	v->kept = 0;
+}
+
+static void take_up_to(struct part *v, size_t most)
+{
+	int rc = most == 1 ? zcp_take(v->sub, &v->msg[0]) :
+	    zcp_take_batch(v->sub, v->msg, most);
+
+	if (rc == -ZCP_E_LAPPED)
+		v->lost += v->msg[0].lost;
+	else
+		need(rc);
+	v->kept = rc < 0 ? 0 : rc;
+	v->got += (uint64_t)v->kept;
 }
 
 static void take_one(struct part *v)
 {
-	int rc = zcp_take(v->sub, &v->msg);
+	take_up_to(v, 1);
+}
 
-	if (rc == -ZCP_E_LAPPED)
-		v->lost += v->msg.lost;
-	else
-		need(rc);
-	if (rc == 1)
-		v->got++;
-	else
-		v->msg.data = NULL;
+static void take_several(struct part *v)
+{
+	take_up_to(v, AT_ONCE);
 }
 
 static void take_and_keep(struct part *v)
 {
 	take_one(v);
-	if (v->msg.data == NULL)
+	if (v->kept == 0)
+		_exit(5);
+	check_taken(v);
+}
+
+static void take_several_and_keep(struct part *v)
+{
+	take_several(v);
+	if (v->kept < AT_ONCE)
 		_exit(5);
 	check_taken(v);
 }
@@ -290,8 +317,16 @@ static const struct operation operations[] = {
 	    .run = take_one },
 	{ .name = "take when lapped", .reads = true, .lossy = true,
 	    .between = world_laps, .run = take_one },
+	{ .name = "take several", .reads = true, .between = world_publishes,
+	    .run = take_several },
+	{ .name = "take several, lossy", .reads = true, .lossy = true,
+	    .between = world_publishes, .run = take_several },
+	{ .name = "take several when lapped", .reads = true, .lossy = true,
+	    .between = world_laps, .run = take_several },
 	{ .name = "release", .reads = true, .between = world_publishes,
 	    .settle = take_and_keep, .run = release_kept },
+	{ .name = "release several", .reads = true, .between = world_publishes,
+	    .settle = take_several_and_keep, .run = release_kept },
 	{ .name = "find nothing and wait", .reads = true,
 	    .run = wait_for_more },
 };
@@ -320,7 +355,7 @@ static void read_to_the_end(struct part *v)
 
 	give_back(v);
 	do {
-		for (take_one(v); v->msg.data != NULL; take_one(v))
+		for (take_one(v); v->kept > 0; take_one(v))
 			give_back(v);
 		need(zcp_sub_status(v->sub, &info));
 		if (info.publishers > 0)
