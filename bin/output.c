@@ -25,11 +25,6 @@ void output_init(struct output *o, int fd, const struct framing *framing,
 	o->last_hold = -1;
 }
 
-zcp_msg *output_place(struct output *o)
-{
-	return &o->held[o->helds].msg;
-}
-
 /* ---- pieces --------------------------------------------------------------------- */
 
 static void write_pieces(struct output *o)
@@ -192,32 +187,45 @@ static bool full(const struct output *o)
 	    o->used + COPY_MOST + DELIMITER_MOST + HEADER > OUTPUT_SMALL;
 }
 
-int output_add(struct output *o, zcp_sub *sub, const zcp_source *source)
+/* Its payload lies in a chunk, and stays there until it is written. */
+static void hold_on(struct output *o, zcp_sub *sub, zcp_msg *msg)
 {
-	struct held *place = &o->held[o->helds];
-	zcp_msg *msg = &place->msg;
+	if (o->render == NULL)
+		o->run = (int)o->helds;
+	o->held[o->helds++] = (struct held){ sub, *msg };
+	msg->data = NULL;
+}
 
+/* True: all is to be written before another one is added. */
+static bool add_one(struct output *o, zcp_sub *sub, zcp_msg *msg,
+    const zcp_source *source)
+{
 	/* Most of a stream of lines ends here. */
-	if (grow(o, sub, msg)) {
-		zcp_release(sub, msg);
-		return o->by_line ? output_flush(o) : 0;
-	}
+	if (grow(o, sub, msg))
+		return o->by_line;
 	o->stays = in_place(o, msg);
 	o->last_hold = msg->hold;
 	o->last_link = msg->link;
-	place->sub = sub;
 	if (o->render != NULL)
 		o->render(o, msg, source);
 	else
 		frame_it(o, msg);
-	if (o->stays) {
-		if (o->render == NULL)
-			o->run = (int)o->helds;
-		o->helds++;
-	} else if (sub != NULL)
-		zcp_release(sub, msg);
+	if (o->stays)
+		hold_on(o, sub, msg);
 	/* A tap's memory is the next message's. */
 	return full(o) || o->by_line || o->error ||
-	    (sub == NULL && output_shown(o, msg) > COPY_MOST) ?
-	    output_flush(o) : 0;
+	    (sub == NULL && output_shown(o, msg) > COPY_MOST);
+}
+
+int output_add(struct output *o, zcp_sub *sub, zcp_msg *msgs, size_t count,
+    const zcp_source *source)
+{
+	int rc = 0;
+
+	for (size_t i = 0; i < count; i++)
+		if (add_one(o, sub, &msgs[i], source))
+			rc = output_flush(o);
+	if (sub != NULL)
+		zcp_release_batch(sub, msgs, count);
+	return rc;
 }

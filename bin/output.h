@@ -46,12 +46,11 @@ struct output {
 void output_init(struct output *o, int fd, const struct framing *framing,
     output_render *render);
 
-/* Where the next message is to be taken into. */
-zcp_msg *output_place(struct output *o);
-
-/* Adds that message, taken from `sub` (NULL: it needs no release).  0, or -1
- * with errno when it had to write and could not. */
-int output_add(struct output *o, zcp_sub *sub, const zcp_source *source);
+/* Adds messages that were taken from `sub`, and releases them there when they
+ * are copied or written (NULL: they need no release).  0, or -1 with errno when
+ * it had to write and could not. */
+int output_add(struct output *o, zcp_sub *sub, zcp_msg *msgs, size_t count,
+    const zcp_source *source);
 
 /* For a renderer: bytes of its own, and the message's. */
 void output_copy(struct output *o, const void *data, size_t size);

@@ -254,16 +254,22 @@ static int take_by_handle(struct sources *s, zcp_msg *msg, zcp_sub **sub)
 	return rc;
 }
 
-int sources_take(struct sources *s, zcp_msg *msg, zcp_sub **sub)
+int sources_take(struct sources *s, zcp_msg *msg, size_t *count,
+    zcp_sub **sub)
 {
 	int rc;
 
 	/* One subscription: as short as can be. */
 	if (s->count == 1 && s->set != NULL) {
 		*sub = s->source[0].sub;
-		rc = zcp_take(*sub, msg);
-		return rc == 0 || rc == 1 ? rc : taken(s, 0, msg, rc);
+		rc = zcp_take_batch(*sub, msg, *count);
+		if (rc > 0) {
+			*count = (size_t)rc;
+			return TAKEN;
+		}
+		return rc == 0 ? NOTHING : taken(s, 0, msg, rc);
 	}
+	*count = 1;
 	*sub = NULL;
 	if (s->handles)
 		return take_by_handle(s, msg, sub);

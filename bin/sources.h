@@ -47,8 +47,10 @@ int sources_tap(struct sources *s, const char *topic);
 int sources_handles(struct sources *s);
 void sources_close(struct sources *s);
 
-/* Takes a message; *sub: whom to release it to, or NULL. */
-int sources_take(struct sources *s, zcp_msg *msg, zcp_sub **sub);
+/* Takes up to *count messages of one source, and says how many; *sub: whom to
+ * release them to, or NULL. */
+int sources_take(struct sources *s, zcp_msg *msg, size_t *count,
+    zcp_sub **sub);
 
 /* How many publishers a source misses since the last call; 0: no more. */
 uint32_t sources_missed(struct source *source);

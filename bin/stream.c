@@ -11,7 +11,12 @@
 #include "progress.h"
 #include "write.h"
 
-enum { STREAM_CHUNK = 65536, INLINE_MOST = 32, HANDLES = 64 };
+enum {
+	STREAM_CHUNK = 65536,
+	INLINE_MOST = 32,
+	HANDLES = 64,
+	CHUNKS_A_WAKE = 8,		/* while input is plentiful */
+};
 
 /* Has said itself what is wrong. */
 #define SAID (-1000)
@@ -273,6 +278,17 @@ static int make_room(struct stream *s)
 	return 0;
 }
 
+/* Is there more to come, readers that sleep are woken for several chunks. */
+static void more_comes(struct stream *s, bool more)
+{
+	if (more && ++s->unannounced < CHUNKS_A_WAKE) {
+		zcp_cork(s->pub);
+		return;
+	}
+	zcp_uncork(s->pub);
+	s->unannounced = 0;
+}
+
 /* While nothing comes the chunk is given back: many publishers may wait for
  * input, and others want the memory. */
 static int await_input(struct stream *s, const struct input *in)
@@ -281,6 +297,7 @@ static int await_input(struct stream *s, const struct input *in)
 
 	if (!input_empty(in))
 		return 0;
+	more_comes(s, false);
 	if (s->chunk.data != NULL) {
 		if ((rc = keep(s)) < 0)
 			return rc;
@@ -393,6 +410,7 @@ static int finish(struct stream *s)
 static int publish_input(struct stream *s, const struct input *in)
 {
 	ssize_t n = 1;
+	size_t room;
 	int rc = 0;
 
 	s->source = in->name;
@@ -400,9 +418,10 @@ static int publish_input(struct stream *s, const struct input *in)
 		if ((rc = await_input(s, in)) < 0 ||
 		    (rc = make_room(s)) < 0)
 			return failed(s, rc);
-		if ((n = input_read(in, bytes(s) + s->fill,
-		    s->chunk.size - s->fill)) < 0)
+		room = s->chunk.size - s->fill;
+		if ((n = input_read(in, bytes(s) + s->fill, room)) < 0)
 			return CLI_ERROR;
+		more_comes(s, (size_t)n == room && !s->copies);
 		s->fill += (size_t)n;
 		if ((rc = cut(s)) < 0 || (rc = look_beyond(s, in)) < 0)
 			return failed(s, rc);
@@ -412,6 +431,7 @@ static int publish_input(struct stream *s, const struct input *in)
 	    !(s->copies && cli_signal()))
 		if ((rc = make_room(s)) < 0 || (rc = cut(s)) < 0)
 			return failed(s, rc);
+	more_comes(s, false);
 	if ((rc = finish(s)) < 0)
 		return failed(s, rc);
 	s->start = s->fill = 0;

@@ -29,6 +29,7 @@ struct stream {
 	size_t carried, carry_room;
 	zcp_part part[STREAM_PARTS];
 	size_t parts;
+	unsigned unannounced;		/* chunks since the last wake-up */
 };
 
 /* `s` is zeroed but for pub, framing and tee. */

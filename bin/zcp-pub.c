@@ -14,7 +14,9 @@
 #include "stream.h"
 #include "units.h"
 
-enum { SLOTS = 1024, HISTORY_MOST = 1 << 19 };
+/* A chunk of a stream holds some hundred lines, and several are to be on the
+ * way. */
+enum { SLOTS = 1024, STREAM_SLOTS = 8192, HISTORY_MOST = 1 << 19 };
 #define REDEEM_LAST (10 * SECOND)
 
 static char *wait_text, *wait_time_text, *history_text, *retain_text,
@@ -85,6 +87,13 @@ static struct {
 
 /* ---- options ------------------------------------------------------------------ */
 
+/* Are many messages read at once, and sent as fast as they come? */
+static bool streams(const char *const *files)
+{
+	return chosen.framing.kind == FRAMING_DELIMITED && rate_text == NULL &&
+	    !handles && (messages == NULL || files[0] != NULL);
+}
+
 /* --history and --retain; a ring holds twice its history. */
 static int read_history(zcp_pub_options *o)
 {
@@ -101,7 +110,7 @@ static int read_history(zcp_pub_options *o)
 		return cli_usage("--retain=%s: not a time (1h, 10m)",
 		    retain_text);
 	o->history = (uint32_t)history;
-	for (o->slots = SLOTS; o->slots < 2 * history; o->slots *= 2)
+	for (; o->slots < 2 * history; o->slots *= 2)
 		;
 	return CLI_OK;
 }
@@ -204,6 +213,8 @@ static int check_options(const char *const *operands)
 	chosen.pub.lossy = drop;
 	chosen.pub.unlisted = handles;
 	chosen.pub.stamp = ZCP_STAMP_BATCH;
+	chosen.pub.slots = !frames && streams(operands + 1) ? STREAM_SLOTS :
+	    SLOTS;
 	if ((status = read_history(&chosen.pub)) != CLI_OK ||
 	    (status = read_pace()) != CLI_OK)
 		return status;

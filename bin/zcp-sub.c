@@ -20,6 +20,7 @@
 #define LOOK (SECOND / 10)		/* between looks at signals and clocks */
 #define ORDER_WAIT (SECOND / 20)	/* for one that may be earlier */
 enum {
+	BATCH = 32,
 	ROUND = 4096,			/* messages between such looks */
 };
 
@@ -104,6 +105,7 @@ static struct {
 static struct session {
 	struct sources in;
 	struct output out;
+	zcp_msg msg[BATCH];
 	uint64_t seen, taken, skipped;
 	int64_t deadline, last;		/* when the last message came */
 	int64_t next_report, next_due;
@@ -337,16 +339,20 @@ static bool passes(struct session *s, const zcp_msg *msg)
 	return true;
 }
 
-/* 0, or minus an exit status. */
+static int print(struct session *s, zcp_sub *sub, size_t count,
+    const zcp_source *origin)
+{
+	s->taken += count;
+	return output_add(&s->out, sub, s->msg, count, origin) < 0 ?
+	    -write_failed() : 0;
+}
+
+/* One, if it passes: 0, or minus an exit status. */
 static int deliver(struct session *s, zcp_msg *msg, zcp_sub *sub)
 {
 	zcp_source origin;
 	int rc;
 
-	if (chosen.plain) {
-		s->taken++;
-		return output_add(&s->out, sub, NULL) < 0 ? -write_failed() : 0;
-	}
 	if (stats)
 		stats_message(msg);
 	if (!passes(s, msg)) {
@@ -355,33 +361,36 @@ static int deliver(struct session *s, zcp_msg *msg, zcp_sub *sub)
 			zcp_release(sub, msg);
 		return 0;
 	}
-	s->taken++;
 	if (chosen.render != NULL || exec.command != NULL)
 		sources_origin(&s->in, msg, &origin);
 	if (exec.command == NULL)
-		return output_add(&s->out, sub, &origin) < 0 ?
-		    -write_failed() : 0;
+		return print(s, sub, 1, &origin);
+	s->taken++;
 	rc = exec_message(&exec, msg, &origin);
 	if (sub != NULL)
 		zcp_release(sub, msg);
 	return rc < 0 ? -CLI_ERROR : 0;
 }
 
-/* One message, or what else there is to take; as sources_take(). */
-static int take_one(struct session *s)
+/* Several messages that are printed as they are, one that must pass, or what
+ * else there is to take; as sources_take(). */
+static int take_some(struct session *s, size_t *count)
 {
-	zcp_msg *msg = output_place(&s->out);
+	uint64_t most = chosen.limit - s->taken;
 	zcp_sub *sub;
-	int rc = sources_take(&s->in, msg, &sub), status;
+	int rc, status;
 
+	*count = !chosen.plain ? 1 : most < BATCH ? (size_t)most : BATCH;
+	rc = sources_take(&s->in, s->msg, count, &sub);
 	if (rc == HOLDS_FULL) {
 		if (output_flush(&s->out) < 0)
 			return -write_failed();
-		rc = sources_take(&s->in, output_place(&s->out), &sub);
+		rc = sources_take(&s->in, s->msg, count, &sub);
 	}
 	if (rc != TAKEN)
 		return rc;
-	status = deliver(s, output_place(&s->out), sub);
+	status = chosen.plain ? print(s, sub, *count, NULL) :
+	    deliver(s, s->msg, sub);
 	return status < 0 ? status : TAKEN;
 }
 
@@ -392,8 +401,8 @@ static int take_round(struct session *s)
 	int rc = NOTHING;
 	bool some = false;
 
-	for (int i = 0; i < ROUND && s->taken < chosen.limit; i++) {
-		if ((rc = take_one(s)) != TAKEN && rc != SOME_LOST)
+	for (size_t i = 0, n; i < ROUND && s->taken < chosen.limit; i += n) {
+		if ((rc = take_some(s, &n)) != TAKEN && rc != SOME_LOST)
 			break;
 		some = true;
 		/* A command may take long, and its end be wished. */

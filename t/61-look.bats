@@ -27,7 +27,7 @@ copy() {
     assert_line --regexp "^zcp-pub +$publisher +$(id -u) +live"
     assert_line --regexp '^radar/front/objects +1 +1 '
     assert_line --regexp '^radar\*/|^radar/\*/\*  .* pattern$'
-    assert_line --regexp "publisher +radar/front/objects +zcp-pub \(pid $publisher\) +open +1024 "
+    assert_line --regexp "publisher +radar/front/objects +zcp-pub \(pid $publisher\) +open +8192 "
     assert_line --regexp "lossy subscriber +radar/\*/\* +zcp-sub \(pid $reader\) +open"
     assert_line --regexp "radar/front/objects +zcp-sub \(pid $reader\) +lossy"
     assert_line --regexp "in ring +zcp-pub \(pid $publisher\) +radar/front/objects +1 +200"
@@ -94,7 +94,7 @@ unstick() { spawn cat "$WORK/full" >"$WORK/out"; }
     publisher=$!
     eventually eval 'zcp-top --until "slow=1" -W 100ms 2>/dev/null'
     run -0 zcp-shmdump blocked
-    assert_line --regexp "^zcp-pub \(pid $publisher\) +t/default/default +zcp-sub \(pid $reader\) +[0-9]+ messages behind, of a ring of 1024$"
+    assert_line --regexp "^zcp-pub \(pid $publisher\) +t/default/default +zcp-sub \(pid $reader\) +[0-9]+ messages behind, of a ring of 8192$"
     run -0 zcp-top -t -i 50ms
     assert_line --regexp "> zcp-pub \(pid $publisher\).* blocked$"
     assert_line --regexp "< zcp-sub \(pid $reader\).* \[########\].* slow$"

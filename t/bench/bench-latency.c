@@ -1,7 +1,8 @@
 /*
  * bench-latency - one way from publish to take, by size, while both poll:
- * untouched, beside a bare cache-line ping-pong; written and read in full,
- * beside bare shared memory that does the same; and the slow ones among many.
+ * untouched, beside a bare cache-line ping-pong and beside a bare ring of
+ * slots; written and read in full, beside bare shared memory that does the
+ * same; and the slow ones among many.
  *
  *   bench-latency [REPEATS]
  *
@@ -22,14 +23,22 @@ enum { TURNS = 9, SINGLE = 100000 };
 
 /* ---- two ends ---------------------------------------------------------------------- */
 
+/* What a message in a slot of a ring takes at least: its line is written word
+ * by word, the first last, and read when the first shows its number. */
+enum { BARE_SLOTS = 1024, WORDS = 8 };
+struct bare_ring {
+	_Alignas(64) _Atomic uint64_t slot[BARE_SLOTS][WORDS];
+};
+
 struct trip {
 	struct row *row;		/* the limit, and the bus */
 	size_t size;
-	bool touch;			/* write and read it all */
+	enum limit { LINE, SLOTS, TOUCHED } limit;	/* TOUCHED: the bus, too */
 	int trips;			/* a turn */
 	_Atomic int ready;
 	char *bare;			/* two payloads for the limit */
 	_Alignas(256) _Atomic uint64_t line;
+	struct bare_ring ring[2];	/* there, and back */
 };
 
 struct ends {
@@ -71,13 +80,13 @@ static void say(struct ends *e, const struct trip *trip, uint64_t i)
 	zcp_chunk chunk;
 
 	if (trip->size <= 32) {
-		if (trip->touch)
+		if (trip->limit == TOUCHED)
 			bench_fill(text, trip->size, i);
 		bench_check(zcp_send(e->pub, text, trip->size, 0, -1));
 		return;
 	}
 	bench_check(zcp_loan(e->pub, trip->size, &chunk, -1));
-	if (trip->touch)
+	if (trip->limit == TOUCHED)
 		bench_fill(chunk.data, trip->size, i);
 	bench_check(zcp_publish(e->pub, &chunk, trip->size, -1));
 }
@@ -91,9 +100,48 @@ static void hear(struct ends *e, const struct trip *trip)
 		cpu_relax();
 	if (rc < 0)
 		bench_check(rc);
-	if (trip->touch)
+	if (trip->limit == TOUCHED)
 		e->sum += bench_sum(msg.data, msg.size);
 	zcp_release(e->sub, &msg);
+}
+
+static void slot_say(struct bare_ring *ring, uint64_t i)
+{
+	_Atomic uint64_t *slot = ring->slot[i % BARE_SLOTS];
+
+	for (int k = 1; k < WORDS; k++)
+		atomic_store_explicit(&slot[k], i, memory_order_relaxed);
+	atomic_store_explicit(&slot[0], i + 1, memory_order_release);
+}
+
+static uint64_t slot_hear(struct bare_ring *ring, uint64_t i)
+{
+	_Atomic uint64_t *slot = ring->slot[i % BARE_SLOTS];
+	uint64_t sum = 0;
+
+	while (atomic_load_explicit(&slot[0], memory_order_acquire) != i + 1)
+		cpu_relax();
+	for (int k = 1; k < WORDS; k++)
+		sum += atomic_load_explicit(&slot[k], memory_order_relaxed);
+	return sum;
+}
+
+/* Both ends of it: ns one way. */
+static double bare_slots(struct trip *trip, uint64_t *at, bool first)
+{
+	uint64_t t = bench_ns(), sum = 0;
+	volatile uint64_t sink;
+
+	for (int i = 0; i < trip->trips; i++, ++*at) {
+		if (first)
+			slot_say(&trip->ring[0], *at);
+		sum += slot_hear(&trip->ring[first], *at);
+		if (!first)
+			slot_say(&trip->ring[1], *at);
+	}
+	sink = sum;
+	(void)sink;
+	return (double)(bench_ns() - t) / trip->trips / 2;
 }
 
 /* The limit: payload `side` written, the line turned, the other one read. */
@@ -102,7 +150,7 @@ static double bare_ping(struct trip *trip)
 	uint64_t at = atomic_load(&trip->line), t = bench_ns(), sum = 0;
 	volatile uint64_t sink;
 
-	if (!trip->touch)
+	if (trip->limit == LINE)
 		return bench_ping(&trip->line, (uint64_t)trip->trips);
 	for (int i = 0; i < trip->trips; i++, at += 2) {
 		bench_fill(trip->bare, trip->size, at);
@@ -123,7 +171,7 @@ static void bare_pong(struct trip *trip)
 	uint64_t at = atomic_load(&trip->line) & ~UINT64_C(1), sum = 0;
 	volatile uint64_t sink;
 
-	if (!trip->touch) {
+	if (trip->limit == LINE) {
 		bench_pong(&trip->line, (uint64_t)trip->trips);
 		return;
 	}
@@ -146,9 +194,11 @@ static double mean_ping(void *arg)
 {
 	struct trip *trip = arg;
 	struct ends e = meet(trip, "ping", "pong");
+	uint64_t at = 0;
 
 	for (int turn = 0; turn < TURNS; turn++) {
-		double limit = bare_ping(trip);
+		double limit = trip->limit == SLOTS ?
+		    bare_slots(trip, &at, true) : bare_ping(trip);
 		uint64_t t = 0;
 
 		for (int i = -trip->trips / 10; i < trip->trips; i++) {
@@ -168,9 +218,13 @@ static void mean_pong(void *arg)
 {
 	struct trip *trip = arg;
 	struct ends e = meet(trip, "pong", "ping");
+	uint64_t at = 0;
 
 	for (int turn = 0; turn < TURNS; turn++) {
-		bare_pong(trip);
+		if (trip->limit == SLOTS)
+			bare_slots(trip, &at, false);
+		else
+			bare_pong(trip);
 		for (int i = -trip->trips / 10; i < trip->trips; i++) {
 			hear(&e, trip);
 			say(&e, trip, (uint64_t)i);
@@ -179,12 +233,14 @@ static void mean_pong(void *arg)
 	part(&e);
 }
 
-static struct trip *trip_make(size_t size, bool touch)
+static struct trip *trip_make(size_t size, enum limit limit)
 {
 	struct trip *trip = bench_shared(sizeof(*trip));
 
-	*trip = (struct trip){ .size = size, .touch = touch, .trips = 20000 };
-	if (touch && size > 1024)
+	trip->size = size;
+	trip->limit = limit;
+	trip->trips = 20000;
+	if (limit == TOUCHED && size > 1024)
 		trip->trips = size > 1 << 18 ? 20 : size > 1 << 14 ? 500 : 4000;
 	trip->bare = bench_shared(2 * size);
 	return trip;
@@ -196,9 +252,9 @@ static void trip_free(struct trip *trip)
 	munmap(trip, sizeof(*trip));
 }
 
-static void mean_latency(struct row *row, size_t size, bool touch)
+static void mean_latency(struct row *row, size_t size, enum limit limit)
 {
-	struct trip *trip = trip_make(size, touch);
+	struct trip *trip = trip_make(size, limit);
 
 	trip->row = row;
 	bench_pair(mean_ping, mean_pong, trip);
@@ -263,7 +319,7 @@ enum { PARTS = sizeof(parts) / sizeof(parts[0]) };
 
 static void single_latency(struct row *rows, size_t size)
 {
-	struct trip *trip = trip_make(size, false);
+	struct trip *trip = trip_make(size, LINE);
 
 	bench_pair(single_ping, single_pong, trip);
 	bench_pair(line_ping, line_pong, trip);
@@ -279,17 +335,18 @@ static void single_latency(struct row *rows, size_t size)
 
 static const struct figure {
 	size_t size;
-	bool touch;
+	enum limit limit;
 	const char *text, *target;
 } figures[] = {
-	{ 16, false, "16 B", "" }, { 32, false, "32 B", "<= 1.4" },
-	{ 64, false, "64 B", "" }, { 1024, false, "1 KiB", "" },
-	{ 65536, false, "64 KiB", "<= 1.6" },
-	{ 1 << 20, false, "1 MiB", "<= 1.6" },
-	{ 16 << 20, false, "16 MiB", "" },
-	{ 64, true, "64 B", "<= 1.25" }, { 1024, true, "1 KiB", "<= 1.25" },
-	{ 4096, true, "4 KiB", "<= 1.25" }, { 65536, true, "64 KiB", "<= 1.25" },
-	{ 1 << 20, true, "1 MiB", "<= 1.25" },
+	{ 16, LINE, "16 B", "" }, { 32, LINE, "32 B", "<= 1.4" },
+	{ 32, SLOTS, "32 B", "" }, { 64, LINE, "64 B", "" },
+	{ 1024, LINE, "1 KiB", "" }, { 65536, LINE, "64 KiB", "<= 1.6" },
+	{ 65536, SLOTS, "64 KiB", "" }, { 1 << 20, LINE, "1 MiB", "<= 1.6" },
+	{ 16 << 20, LINE, "16 MiB", "" }, { 64, TOUCHED, "64 B", "<= 1.25" },
+	{ 1024, TOUCHED, "1 KiB", "<= 1.25" },
+	{ 4096, TOUCHED, "4 KiB", "<= 1.25" },
+	{ 65536, TOUCHED, "64 KiB", "<= 1.25" },
+	{ 1 << 20, TOUCHED, "1 MiB", "<= 1.25" },
 };
 enum { FIGURES = sizeof(figures) / sizeof(figures[0]) };
 static const size_t singles[] = { 32, 65536 };
@@ -300,14 +357,19 @@ static char names[FIGURES + SINGLES * PARTS][64];
 
 static void name_rows(void)
 {
+	static const char *const against[] = {
+		[LINE] = "cache-line ping-pong", [SLOTS] = "bare ring of slots",
+		[TOUCHED] = "bare shared memory",
+	};
 	int n = 0;
 
 	for (int i = 0; i < FIGURES; i++, n++) {
 		snprintf(names[n], sizeof(names[n]), "one way, %s%s",
-		    figures[i].text, figures[i].touch ? " touched" : "");
+		    figures[i].text,
+		    figures[i].limit == TOUCHED ? " touched" : "");
 		mean_row[i] = (struct row){ .name = names[n], .unit = "ns",
-		    .against = figures[i].touch ? "bare shared memory" :
-		    "cache-line ping-pong", .target = figures[i].target };
+		    .against = against[figures[i].limit],
+		    .target = figures[i].target };
 	}
 	for (int k = 0; k < SINGLES; k++)
 		for (int i = 0; i < PARTS; i++, n++) {
@@ -333,7 +395,7 @@ int main(int argc, char **argv)
 		for (int k = 0; k < FIGURES; k++) {
 			bench_settle();
 			mean_latency(&mean_row[k], figures[k].size,
-			    figures[k].touch);
+			    figures[k].limit);
 		}
 		for (int k = 0; k < SINGLES; k++)
 			single_latency(single_row[k], singles[k]);

@@ -12,7 +12,7 @@
 #include "atomics.h"
 #include "bench.h"
 
-enum { BATCH = 64 };
+enum { BATCH = 64, AT_ONCE = 32 };	/* published; taken */
 
 struct stream {
 	enum { INLINE, CHUNK_EACH, BATCHED } how;
@@ -147,20 +147,22 @@ static void stream_in(void *arg)
 	volatile uint64_t sink;
 	uint64_t got = 0, sum = 0, word;
 	zcp_sub_info info;
-	zcp_msg msg;
+	zcp_msg msg[AT_ONCE];
 	zcp_sub *sub;
 	zcp *bus;
 
 	bench_check(zcp_open(&bus, NULL));
 	bench_check(zcp_subscribe(bus, "stream", &so, &sub));
 	while (got < s->messages) {
-		int rc = zcp_take(sub, &msg);
+		int rc = zcp_take_batch(sub, msg, AT_ONCE);
 
-		if (rc == 1) {
-			memcpy(&word, msg.data, sizeof(word));
+		for (int i = 0; i < rc; i++) {
+			memcpy(&word, msg[i].data, sizeof(word));
 			sum += word;
-			got++;
-			zcp_release(sub, &msg);
+		}
+		if (rc > 0) {
+			got += (uint64_t)rc;
+			zcp_release_batch(sub, msg, (size_t)rc);
 			continue;
 		}
 		if (rc != 0 && rc != -ZCP_E_LAPPED)
