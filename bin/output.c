@@ -222,10 +222,21 @@ int output_add(struct output *o, zcp_sub *sub, zcp_msg *msgs, size_t count,
 {
 	int rc = 0;
 
-	for (size_t i = 0; i < count; i++)
-		if (add_one(o, sub, &msgs[i], source))
-			rc = output_flush(o);
+	for (size_t i = 0; i < count; i++) {
+		if (!add_one(o, sub, &msgs[i], source))
+			continue;
+		/* To write may take for ever: nothing is held meanwhile that
+		 * need not be. */
+		if (sub != NULL)
+			zcp_release_batch(sub, msgs, i + 1);
+		rc = output_flush(o);
+	}
 	if (sub != NULL)
 		zcp_release_batch(sub, msgs, count);
 	return rc;
+}
+
+size_t output_room(const struct output *o)
+{
+	return OUTPUT_HELD - 1 - o->helds;
 }

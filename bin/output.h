@@ -52,6 +52,9 @@ void output_init(struct output *o, int fd, const struct framing *framing,
 int output_add(struct output *o, zcp_sub *sub, zcp_msg *msgs, size_t count,
     const zcp_source *source);
 
+/* How many messages may be held until it writes: one at least. */
+size_t output_room(const struct output *o);
+
 /* For a renderer: bytes of its own, and the message's. */
 void output_copy(struct output *o, const void *data, size_t size);
 size_t output_shown(const struct output *o, const zcp_msg *msg);

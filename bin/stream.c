@@ -15,7 +15,8 @@ enum {
 	STREAM_CHUNK = 65536,
 	INLINE_MOST = 32,
 	HANDLES = 64,
-	CHUNKS_A_WAKE = 8,		/* while input is plentiful */
+	CHUNKS_A_WAKE = 8,		/* while input is plentiful, */
+	MESSAGES_A_WAKE = 2048,		/* at most */
 };
 
 /* Has said itself what is wrong. */
@@ -171,6 +172,7 @@ static int publish_found(struct stream *s)
 	if ((rc = tee(s, &piece, 1)) < 0)
 		return rc;
 	rc = s->copies ? publish_paced(s) : publish_in_place(s);
+	s->unannounced += parts;
 	progress_add(parts, size);
 	progress_tick();
 	if (s->start == s->fill)
@@ -278,15 +280,17 @@ static int make_room(struct stream *s)
 	return 0;
 }
 
-/* Is there more to come, readers that sleep are woken for several chunks. */
+/* Is there more to come, readers that sleep are woken for several chunks; but
+ * lossy ones before they are passed over, and all before a wait. */
 static void more_comes(struct stream *s, bool more)
 {
-	if (more && ++s->unannounced < CHUNKS_A_WAKE) {
+	if (more && !s->tee && !sending.drop &&
+	    s->unannounced < MESSAGES_A_WAKE && ++s->chunks < CHUNKS_A_WAKE) {
 		zcp_cork(s->pub);
 		return;
 	}
 	zcp_uncork(s->pub);
-	s->unannounced = 0;
+	s->unannounced = s->chunks = 0;
 }
 
 /* While nothing comes the chunk is given back: many publishers may wait for
@@ -361,6 +365,7 @@ static int look_beyond(struct stream *s, const struct input *in)
 	if (left < s->largest || (s->framing.kind != FRAMING_DELIMITED &&
 	    s->framing.kind != FRAMING_FILE))
 		return 0;
+	more_comes(s, false);
 	whole = s->framing.kind == FRAMING_FILE ? at_end(in) :
 	    ends_here(s, in, &length);
 	if (cli_signal())

@@ -29,7 +29,7 @@ struct stream {
 	size_t carried, carry_room;
 	zcp_part part[STREAM_PARTS];
 	size_t parts;
-	unsigned unannounced;		/* chunks since the last wake-up */
+	size_t unannounced, chunks;	/* messages, since the last wake-up */
 };
 
 /* `s` is zeroed but for pub, framing and tee. */

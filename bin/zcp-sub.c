@@ -20,7 +20,6 @@
 #define LOOK (SECOND / 10)		/* between looks at signals and clocks */
 #define ORDER_WAIT (SECOND / 20)	/* for one that may be earlier */
 enum {
-	BATCH = 32,
 	ROUND = 4096,			/* messages between such looks */
 };
 
@@ -105,7 +104,7 @@ static struct {
 static struct session {
 	struct sources in;
 	struct output out;
-	zcp_msg msg[BATCH];
+	zcp_msg msg[OUTPUT_HELD];
 	uint64_t seen, taken, skipped;
 	int64_t deadline, last;		/* when the last message came */
 	int64_t next_report, next_due;
@@ -376,11 +375,12 @@ static int deliver(struct session *s, zcp_msg *msg, zcp_sub *sub)
  * else there is to take; as sources_take(). */
 static int take_some(struct session *s, size_t *count)
 {
-	uint64_t most = chosen.limit - s->taken;
+	uint64_t left = chosen.limit - s->taken;
+	size_t most = output_room(&s->out);
 	zcp_sub *sub;
 	int rc, status;
 
-	*count = !chosen.plain ? 1 : most < BATCH ? (size_t)most : BATCH;
+	*count = !chosen.plain ? 1 : left < most ? (size_t)left : most;
 	rc = sources_take(&s->in, s->msg, count, &sub);
 	if (rc == HOLDS_FULL) {
 		if (output_flush(&s->out) < 0)

@@ -238,6 +238,16 @@ static inline uint64_t slot_stamp(const struct slot *slot)
 	    memory_order_acquire);
 }
 
+/*
+ * After the copies, before the tail is looked at; pairs with the fence in
+ * slot_begin(): who copied a word of a later message sees the tail beyond the
+ * one before it.  Without it half of another message could be believed.
+ */
+static inline void slots_copied(void)
+{
+	shared_fence(memory_order_acquire);
+}
+
 /* After the copy; pairs with the fence in slot_begin(). */
 static inline uint64_t slot_recheck(const struct slot *slot)
 {

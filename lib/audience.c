@@ -37,6 +37,7 @@ int zcp_pub_wait_readers(zcp_pub *pub, int count, int64_t timeout)
 	uint64_t deadline = deadline_after(timeout), left;
 	int rc;
 
+	pub_wake(pub);
 	while ((rc = zcp_pub_readers(pub)) >= 0 && rc < count) {
 		if ((left = deadline_left(deadline, BELL_RECHECK)) == 0)
 			return error_set(ZCP_E_TIMEOUT, "%d of %d readers have "
@@ -61,7 +62,10 @@ int zcp_pub_drain(zcp_pub *pub, int64_t timeout)
 {
 	int rc;
 
-	if ((rc = pub_check(pub)) < 0 || (rc = pub_wait(pub, pub->head, drained,
+	if ((rc = pub_check(pub)) < 0)
+		return error_in(rc, "cannot wait until %s is read", pub->topic);
+	pub_wake(pub);
+	if ((rc = pub_wait(pub, pub->head, drained,
 	    false, deadline_after(timeout))) < 0 ||
 	    (rc = readers_refresh(pub)) < 0)
 		return error_in(rc, "cannot wait until %s is read", pub->topic);

@@ -72,13 +72,19 @@ int feed_open(struct feed *f, struct domain *d, uint64_t link,
  */
 void feed_join(struct feed *f, uint32_t last, uint64_t *lost);
 
+/* Is this tail's ring still its port's? */
+static inline bool feed_owns(const struct feed *f, uint64_t tail)
+{
+	return (tail & ~NUMBER_MASK) == f->word;
+}
+
 /* The tail, as a 64-bit number near `near`; is the ring still its port's? */
 static inline uint64_t feed_tail(const struct feed *f, uint64_t near,
     bool *ours)
 {
 	uint64_t word = tail_validate(f->ring);
 
-	*ours = word_serial(word) == f->serial;
+	*ours = feed_owns(f, word);
 	return number_widen(near, word_number(word));
 }
 

@@ -196,11 +196,9 @@ static int find_chunk(struct zcp_pub *pub, uint32_t class, size_t size,
 			    size, pub->topic);
 		if (*id != NO_CHUNK)
 			return 0;
-		if (timeout == 0) {
-			pub_wake(pub);
+		if (timeout == 0)
 			return no_memory(pub, size, class,
 			    -ZCP_E_NOMEM);
-		}
 		/* Listen first, then try once more, then sleep. */
 		if (deadline == 0) {
 			deadline = deadline_after(timeout);

@@ -99,8 +99,8 @@ static inline struct ring_view pub_view(const struct zcp_pub *pub)
 
 /* ---- publisher.c ----------------------------------------------------------- */
 
-/* Wakes those whom a corked publisher has let sleep: before it waits itself,
- * perhaps for them. */
+/* Wakes those whom a corked publisher has let sleep: before it waits for them,
+ * or moves the tail past them. */
 void pub_wake(struct zcp_pub *pub);
 
 /* ---- reclaim.c ------------------------------------------------------------ */

@@ -176,17 +176,24 @@ void reader_set_free(struct reader_set *set, struct domain *d)
 
 /* ---- limits ------------------------------------------------------------------ */
 
+/* What a cursor says, within [tail, head]. */
+static uint64_t within_ring(const struct ring_view *view, uint64_t at)
+{
+	uint64_t c = number_widen(view->tail, word_number(at));
+
+	if (number_diff(c, view->tail) < 0)
+		c = view->tail;
+	return c > view->head ? view->head : c;
+}
+
 bool reader_cursor(const struct reader *r, const struct ring_view *view,
     uint64_t *cursor)
 {
-	uint64_t at = cursor_load(r->cursor), c;
+	uint64_t at = cursor_load(r->cursor);
 
 	if (word_serial(at) != view->serial)
 		return false;
-	c = number_widen(view->tail, word_number(at));
-	if (number_diff(c, view->tail) < 0)
-		c = view->tail;
-	*cursor = c > view->head ? view->head : c;
+	*cursor = within_ring(view, at);
 	return true;
 }
 
@@ -197,11 +204,8 @@ static bool gates_at_start(const struct reader *r)
 }
 
 /* It has read all, or left: of this ring, not of one before in this line. */
-static bool reader_let_go(const struct reader *r,
-    const struct ring_view *view)
+static bool let_go(uint64_t at, const struct ring_view *view)
 {
-	uint64_t at = cursor_load(r->cursor);
-
 	return word_serial(at) == view->serial &&
 	    word_state(at) == CURSOR_LET_GO;
 }
@@ -210,7 +214,7 @@ bool reader_follows(const struct reader *r, const struct ring_view *view)
 {
 	uint64_t cursor;
 
-	if (r->dead || reader_let_go(r, view))
+	if (r->dead || let_go(cursor_load(r->cursor), view))
 		return false;
 	return reader_cursor(r, view, &cursor) ||
 	    ((link_flags(r->link) & LINK_RELIABLE) && gates_at_start(r));
@@ -230,25 +234,24 @@ struct limits readers_limits(const struct reader_set *set,
 {
 	uint64_t end = view->head > view->history ?
 	    view->head - view->history : 0;
-	struct limits l = { end, end, view->head, false };
+	struct limits l = { end, end, view->head, view->head, false };
 	bool gated = set->gated;
 
 	for (uint32_t i = 0; i < set->count; i++) {
 		const struct reader *r = &set->reader[i];
 		uint32_t flags = link_flags(r->link);
 		bool gates = (flags & LINK_RELIABLE) && !(flags & LINK_DEMOTED);
-		uint64_t c;
+		uint64_t at = cursor_load(r->cursor), c;
+		bool joined = word_serial(at) == view->serial;
 
-		gated = gated && word_serial(cursor_load(r->cursor)) !=
-		    view->serial;
-		if (r->dead || reader_let_go(r, view))
+		gated = gated && !joined;
+		l.unjoined |= !joined;
+		if (joined && number_diff(word_number(at), l.behind) < 0)
+			l.behind = word_number(at);
+		if (r->dead || let_go(at, view) ||
+		    (!joined && !gates_at_start(r)))
 			continue;
-		if (!reader_cursor(r, view, &c)) {
-			l.unjoined = true;
-			if (!gates_at_start(r))
-				continue;
-			c = view->tail;
-		}
+		c = joined ? within_ring(view, at) : view->tail;
 		if (gates && c < l.read)
 			l.read = c;
 		if (!gates) {
@@ -269,19 +272,6 @@ struct limits readers_limits(const struct reader_set *set,
 	if (gated || l.kept < view->tail)
 		l.kept = view->tail;
 	return l;
-}
-
-bool readers_passed(const struct reader_set *set,
-    const struct ring_view *view, uint64_t tail)
-{
-	for (uint32_t i = 0; i < set->count; i++) {
-		uint64_t at = cursor_load(set->reader[i].cursor);
-
-		if (word_serial(at) != view->serial ||
-		    number_diff(word_number(at), tail) < 0)
-			return true;
-	}
-	return false;
 }
 
 /* ---- held chunks --------------------------------------------------------------- */

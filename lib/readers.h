@@ -60,16 +60,13 @@ struct limits {
 	uint64_t kept;		/* depths of lossy readers respected */
 	uint64_t promised;	/* reliable readers and history alone */
 	uint64_t read;		/* reliable readers alone */
+	uint64_t behind;	/* where the last of all stands; its low bits */
 	bool unjoined;		/* a listed reader has no cursor here yet */
 };
 
 /* How far a reclaimer may move the tail. */
 struct limits readers_limits(const struct reader_set *set,
     const struct ring_view *view);
-
-/* Has the tail gone beyond the cursor of a listed reader? */
-bool readers_passed(const struct reader_set *set,
-    const struct ring_view *view, uint64_t tail);
 
 /* Where a reader stands: false while it has not joined this ring. */
 bool reader_cursor(const struct reader *r, const struct ring_view *view,

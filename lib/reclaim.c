@@ -201,7 +201,8 @@ static void move_tail(struct zcp_pub *pub, enum how_far far)
 		}
 	pub->tail = tail;
 	probe2(reclaim, pub->topic, tail);
-	if (readers_passed(&pub->readers, &view, tail))
+	/* Each cursor has been loaded: it is there, or further by now. */
+	if (number_diff(l.behind, tail) < 0)
 		pub->fence_due = true;
 }
 
@@ -263,6 +264,8 @@ int reclaim(struct zcp_pub *pub, enum how_far far)
 	bool symmetric = pub->bus->d.symmetric;
 	int rc;
 
+	/* Before a reader is passed over in its sleep, or waited for. */
+	pub_wake(pub);
 	if ((rc = readers_refresh(pub)) < 0)
 		return rc;
 	pub->since_reclaim = 0;

@@ -59,7 +59,6 @@ int pub_wait(struct zcp_pub *pub, uint64_t want, wait_for *ready, bool memory,
 	uint64_t left, began;
 	int rc = 0;
 
-	pub_wake(pub);
 	if (ready(pub) || spin_ready(pub, ready, deadline))
 		return 0;
 	began = clock_ns();
@@ -133,12 +132,10 @@ int pub_room(struct zcp_pub *pub, int64_t timeout)
 			return rc;
 		if (pub_free_slots(pub) > 0)
 			return 0;
-		if (timeout == 0) {
-			pub_wake(pub);
+		if (timeout == 0)
 			return error_set(ZCP_E_TIMEOUT, "a reliable reader "
 			    "leaves no room in the ring of %u messages",
 			    pub->slots);
-		}
 		if (deadline == 0)
 			deadline = deadline_after(timeout);
 		if ((rc = wait_for_readers(pub, deadline)) < 0)

@@ -20,7 +20,7 @@ enum took {
 	TOOK_LOSS,		/* msg->lost messages were overwritten */
 	TOOK_DAMAGE,		/* one message was skipped: it made no sense */
 	TOOK_NO_HOLD,
-	TOOK_AGAIN,		/* the cursor moved: look once more */
+	TOOK_AGAIN,		/* something moved: look once more */
 };
 
 /* ---- one feed ---------------------------------------------------------------- */
@@ -146,13 +146,13 @@ EVERY bool copied(struct feed *f, const struct slot *slot, uint64_t at,
 	msg->seq = at;
 	msg->publisher = f->port;
 	msg->lost = 0;
-	msg->link = (int32_t)f->index;
 	if (chunk == CHUNK_INLINE) {
 		/* Only what its slot has, whatever its publisher wrote. */
 		if (__builtin_expect((uint32_t)what > INLINE_SIZE, 0))
 			return false;
 		slot_body(slot, msg->small);
 		msg->data = msg->small;
+		msg->link = (int32_t)f->index;
 		msg->hold = -1;
 		return true;
 	}
@@ -166,8 +166,14 @@ EVERY bool copied(struct feed *f, const struct slot *slot, uint64_t at,
 	f->users[hold]++;
 	__builtin_prefetch(data);
 	msg->data = data;
+	msg->link = (int32_t)f->index;
 	msg->hold = (int32_t)hold;
 	return true;
+}
+
+EVERY bool still_there(const struct feed *f, uint64_t tail, uint64_t at)
+{
+	return feed_owns(f, tail) && number_diff(tail, at) <= 0;
 }
 
 /*
@@ -177,17 +183,18 @@ EVERY bool copied(struct feed *f, const struct slot *slot, uint64_t at,
  * been freed and published anew since another message of it was taken.
  *
  * What is at or above the tail was not rewritten while it was copied.  The
- * stamp has 64 bits: a tail that went all the way round shows.
+ * stamp, looked at last, has 64 bits: a tail that went all the way round shows.
  */
 EVERY bool validated(const struct feed *f, const struct slot *slot,
     uint64_t at)
 {
-	uint64_t stamp = slot_recheck(slot), tail;
+	uint64_t tail;
 
+	slots_copied();
 	fence_light(f->symmetric);
 	tail = tail_validate(f->ring);
-	return __builtin_expect((tail & ~NUMBER_MASK) == f->word &&
-	    number_diff(at, tail) >= 0 && stamp == at + 1, 1);
+	return __builtin_expect(still_there(f, tail, at) &&
+	    slot_stamp(slot) == at + 1, 1);
 }
 
 FEW void put_back(struct feed *f, zcp_msg *msg, size_t n)
@@ -225,9 +232,8 @@ EVERY size_t take_run(struct feed *f, zcp_msg *msg, size_t most)
 /* Why take_run() took nothing. */
 FEW enum took hindered(struct feed *f, zcp_msg *msg)
 {
-	uint64_t tail, body[INLINE_SIZE / 8];
+	uint64_t body[INLINE_SIZE / 8];
 	struct message m;
-	bool ours;
 
 	switch (slot_copy(slot_at(f, f->at), f->at, &m, body)) {
 	case SLOT_EMPTY:
@@ -237,8 +243,7 @@ FEW enum took hindered(struct feed *f, zcp_msg *msg)
 	case SLOT_MESSAGE:
 		break;
 	}
-	tail = feed_tail(f, f->at, &ours);
-	if (!ours || tail > f->at)
+	if (!still_there(f, tail_validate(f->ring), f->at))
 		return overtaken(f, msg);
 	if (m.chunk == CHUNK_INLINE ? m.length > INLINE_SIZE :
 	    find_data(f, m.chunk, m.offset, m.length) == NULL)
@@ -458,7 +463,7 @@ int zcp_take_batch(zcp_sub *sub, zcp_msg *msgs, size_t count)
 			n += (size_t)rc;
 	}
 	if (n == 0)
-		return rc;
+		return rc < 0 ? rc : 0;
 	/* The loss behind the last message is told by the next call. */
 	if (rc == -ZCP_E_LAPPED || rc == -ZCP_E_DAMAGED) {
 		sub->info.lost -= msgs[n].lost;
@@ -490,8 +495,15 @@ EVERY void release_all(struct zcp_sub *sub, zcp_msg *msgs, size_t count)
 {
 	uint32_t pools = 0;
 
-	if (bus_check(sub->bus) < 0)
+	for (; count > 0 && msgs->data == NULL; count--)
+		msgs++;
+	if (count == 0)
 		return;
+	if (bus_check(sub->bus) < 0) {
+		for (size_t i = 0; i < count; i++)
+			msgs[i].data = NULL;
+		return;
+	}
 	for (size_t i = 0; i < count; i++)
 		pools |= give_back(sub, &msgs[i]);
 	if (pools != 0)

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "publisher.h"
 #include "scene.h"
 
 /* ---- retained history --------------------------------------------------------- */
@@ -352,6 +353,7 @@ START_TEST(a_batch_takes_what_there_is_in_order)
 	ck_assert_int_eq(zcp_take_batch(sub, msg, 8), 0);
 	for (uint64_t n = 0; n < 11; n++)
 		send_number(pub, n, n % 2 ? 8 : 100);
+	ck_assert_int_eq(zcp_take_batch(sub, msg, 0), 0);
 	ck_assert_int_eq(zcp_take_batch(sub, msg, 8), 8);
 	for (uint64_t n = 0; n < 8; n++)
 		ck_assert_uint_eq(number(&msg[n]), n);
@@ -439,6 +441,34 @@ static bool marked(bool mark)
 	return word & BELL_SLEEPER;
 }
 
+/* Its publisher can write it. */
+START_TEST(a_tail_that_makes_no_sense_ends_its_ring_for_the_reader)
+{
+	zcp_sub_info info;
+	uint64_t tail;
+	zcp_sub *sub;
+	zcp_pub *pub;
+	zcp_msg msg;
+
+	start(_i);
+	sub = subscribe(ZCP_RELIABLE);
+	pub = offer(16, 0);
+	send_number(pub, 0, 8);
+	expect(sub, 0);
+	tail = tail_load(pub->ring);
+	tail_found(pub->ring, tail | UINT64_C(1) << 62);
+	send_number(pub, 1, 100);
+	ck_assert_int_eq(zcp_take(sub, &msg), 0);
+	ck_assert_int_eq(zcp_take_batch(sub, &msg, 1), 0);
+	must(zcp_sub_status(sub, &info));
+	ck_assert_uint_eq(info.messages, 1);
+	tail_found(pub->ring, tail);
+	zcp_unsubscribe(&sub);
+	zcp_stop_offer(&pub);
+	stop();
+}
+END_TEST
+
 START_TEST(a_corked_publisher_wakes_nobody_before_it_is_uncorked)
 {
 	zcp_sub *sub;
@@ -468,6 +498,32 @@ START_TEST(a_corked_publisher_wakes_nobody_before_it_is_uncorked)
 	ck_assert(!marked(false));
 	zcp_stop_offer(&pub);
 	zcp_unsubscribe(&sub);
+	stop();
+}
+END_TEST
+
+START_TEST(a_corked_publisher_wakes_a_lossy_reader_before_it_passes_it_over)
+{
+	zcp_sub_options o = { .lossy = ZCP_LOSSY };
+	zcp_sub *sub;
+	zcp_pub *pub;
+
+	start(_i);
+	must(zcp_subscribe(bus, "t", &o, &sub));
+	pub = offer(8, 0);
+	send_number(pub, 0, 8);
+	expect(sub, 0);
+	ck_assert(marked(true));
+	zcp_cork(pub);
+	for (uint64_t n = 1; n < 8; n++)
+		send_number(pub, n, 8);
+	ck_assert(marked(false));
+	/* No room is left: the tail moves. */
+	send_number(pub, 8, 8);
+	ck_assert(!marked(false));
+	zcp_uncork(pub);
+	zcp_unsubscribe(&sub);
+	zcp_stop_offer(&pub);
 	stop();
 }
 END_TEST
@@ -936,6 +992,10 @@ int main(void)
 	    a_corked_publisher_wakes_nobody_before_it_is_uncorked);
 	in_each_mode(t,
 	    a_corked_publisher_without_room_wakes_its_readers);
+	in_each_mode(t,
+	    a_tail_that_makes_no_sense_ends_its_ring_for_the_reader);
+	in_each_mode(t,
+	    a_corked_publisher_wakes_a_lossy_reader_before_it_passes_it_over);
 	in_each_mode(t, a_loss_behind_a_batch_is_told_by_the_next_call);
 	in_each_mode(t,
 	    merged_publishers_are_read_in_the_order_of_their_stamps);

@@ -214,7 +214,6 @@ static void count_readers(struct zcp *bus, uint32_t port)
 
 	if (!refused(reader_set_load(&set, &bus->d, port))) {
 		readers_limits(&set, &view);
-		readers_passed(&set, &view, 1);
 		for (uint32_t i = 0; i < set.count; i++)
 			hold_set_collect(&held, set.reader[i].cursor,
 			    set.reader[i].holds);
