@@ -469,6 +469,9 @@ int zcp_take_batch(zcp_sub *sub, zcp_msg *msgs, size_t count)
 		sub->info.lost -= msgs[n].lost;
 		sub->untold += msgs[n].lost;
 		sub->turn = 0;
+		/* Then its publisher goes on. */
+		if (sub->count > 0)
+			sub->next = (sub->next + sub->count - 1) % sub->count;
 	}
 	return (int)n;
 }

@@ -112,8 +112,9 @@ load helper
     eventually test -s "$WORK/out"
     kill -KILL "$daemon" "$publisher" "$reader"
     start_routed
-    all_free
-    status_has "participants=0"
+    # They may still be ending when it starts.
+    eventually all_free
+    eventually status_has "participants=0"
     spawn zcp-sub -e t >"$WORK/out2"
     reader=$!
     eventually status_has "subscribers=1"
