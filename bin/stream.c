@@ -284,7 +284,7 @@ static int make_room(struct stream *s)
  * lossy ones before they are passed over, and all before a wait. */
 static void more_comes(struct stream *s, bool more)
 {
-	if (more && !s->tee && !sending.drop &&
+	if (more && !s->copies && !s->tee && !sending.drop &&
 	    s->unannounced < MESSAGES_A_WAKE && ++s->chunks < CHUNKS_A_WAKE) {
 		zcp_cork(s->pub);
 		return;
@@ -426,7 +426,7 @@ static int publish_input(struct stream *s, const struct input *in)
 		room = s->chunk.size - s->fill;
 		if ((n = input_read(in, bytes(s) + s->fill, room)) < 0)
 			return CLI_ERROR;
-		more_comes(s, (size_t)n == room && !s->copies);
+		more_comes(s, (size_t)n == room);
 		s->fill += (size_t)n;
 		if ((rc = cut(s)) < 0 || (rc = look_beyond(s, in)) < 0)
 			return failed(s, rc);

@@ -37,6 +37,8 @@ int zcp_pub_wait_readers(zcp_pub *pub, int count, int64_t timeout)
 	uint64_t deadline = deadline_after(timeout), left;
 	int rc;
 
+	if ((rc = pub_check(pub)) < 0)
+		return rc;
 	pub_wake(pub);
 	while ((rc = zcp_pub_readers(pub)) >= 0 && rc < count) {
 		if ((left = deadline_left(deadline, BELL_RECHECK)) == 0)

@@ -28,9 +28,9 @@ int feed_open(struct feed *f, struct domain *d, uint64_t link,
 	uint64_t offset = p->offset, incarnation = p->incarnation;
 
 	*f = (struct feed){ .d = d, .link = link, .port = link_port(link),
-	    .serial = link_serial(link), .word = word_make(0, link_serial(link), 0),
-	    .index = link_cursor(link),
-	    .topic = p->topic, .mask = slots - 1,
+	    .serial = link_serial(link),
+	    .word = word_make(0, link_serial(link), 0),
+	    .index = link_cursor(link), .topic = p->topic, .mask = slots - 1,
 	    .history = p->flags & PORT_UNLISTED ? UINT32_MAX : p->history,
 	    .cursor = cursor, .budget = budget,
 	    .symmetric = d->symmetric, .last_chunk = NO_CHUNK,
@@ -159,8 +159,7 @@ static bool founded(const struct feed *f)
 
 static bool slot_waits(const struct feed *f)
 {
-	return stamp_says(slot_stamp(&f->ring->slot[f->at & f->mask]),
-	    f->at) != SLOT_EMPTY;
+	return stamp_says(slot_stamp(slot_at(f, f->at)), f->at) != SLOT_EMPTY;
 }
 
 bool feed_ready(const struct feed *f)

@@ -72,6 +72,11 @@ int feed_open(struct feed *f, struct domain *d, uint64_t link,
  */
 void feed_join(struct feed *f, uint32_t last, uint64_t *lost);
 
+static inline const struct slot *slot_at(const struct feed *f, uint64_t at)
+{
+	return &f->ring->slot[at & f->mask];
+}
+
 /* Is this tail's ring still its port's? */
 static inline bool feed_owns(const struct feed *f, uint64_t tail)
 {

@@ -12,7 +12,7 @@
 /* When the next message of a ring was published; false: none waits. */
 static bool peek(const struct feed *f, uint64_t *time)
 {
-	const struct slot *slot = &f->ring->slot[f->at & f->mask];
+	const struct slot *slot = slot_at(f, f->at);
 
 	switch (stamp_says(slot_stamp(slot), f->at)) {
 	case SLOT_EMPTY:

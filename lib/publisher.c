@@ -240,19 +240,6 @@ EVERY bool stamped(const struct zcp_pub *pub)
 	return (pub->head & pub->stamp_mask) == pub->stamp_at;
 }
 
-/* After the last stamp of a call: the observers' news, and the sleepers. */
-EVERY void announce(struct zcp_pub *pub, uint64_t count)
-{
-	struct ring *ring = pub->ring;
-
-	news_store(&ring->head, pub->head);
-	news_store(&ring->bytes, pub->bytes);
-	if (__builtin_expect(pub->readers.count == 0, 0) &&
-	    !pub->readers.gated)
-		news_store(&ring->unseen, pub->unseen += count);
-	fence_light(pub->symmetric);
-}
-
 EVERY bool somebody_sleeps(const struct zcp_pub *pub)
 {
 	return (bell_load(pub->topic_bell) | bell_load(pub->domain_bell)) &
@@ -287,6 +274,21 @@ void zcp_uncork(zcp_pub *pub)
 	pub->corked = false;
 	if (pub_check(pub) == 0)
 		pub_wake(pub);
+}
+
+/* After the last stamp of a call: the observers' news, and the sleepers. */
+EVERY void announce(struct zcp_pub *pub, uint64_t count)
+{
+	struct ring *ring = pub->ring;
+
+	news_store(&ring->head, pub->head);
+	news_store(&ring->bytes, pub->bytes);
+	if (__builtin_expect(pub->readers.count == 0, 0) &&
+	    !pub->readers.gated)
+		news_store(&ring->unseen, pub->unseen += count);
+	fence_light(pub->symmetric);
+	if (__builtin_expect(somebody_sleeps(pub), 0))
+		wake(pub);
 }
 
 FEW int busy(const struct zcp_pub *pub)
@@ -441,8 +443,6 @@ int zcp_publish_parts(zcp_pub *pub, zcp_chunk *chunk, const zcp_part *parts,
 			put(pub, &m, NULL);
 		}
 		announce(pub, n);
-		if (somebody_sleeps(pub))
-			wake(pub);
 	}
 	if (done == 0)
 		return rc;
@@ -489,8 +489,6 @@ EVERY int publish_now(struct zcp_pub *pub, shared_u64 *word,
 	put(pub, &m, NULL);
 	announce(pub, 1);
 	chunk->data = NULL;
-	if (__builtin_expect(somebody_sleeps(pub), 0))
-		wake(pub);
 	if (__builtin_expect(stock->count == 0, 0))
 		tidy(pub, id);
 	return 1;
@@ -559,8 +557,6 @@ EVERY int send_now(struct zcp_pub *pub, const void *data, size_t size,
 	copy_small(body, data, size);
 	put(pub, &m, body);
 	announce(pub, 1);
-	if (__builtin_expect(somebody_sleeps(pub), 0))
-		wake(pub);
 	return 1;
 }
 

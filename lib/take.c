@@ -74,8 +74,7 @@ static enum took lose(struct feed *f, zcp_msg *msg, uint64_t tail)
  */
 FEW enum took overtaken(struct feed *f, zcp_msg *msg)
 {
-	uint64_t stamp = slot_stamp(&f->ring->slot[f->at & f->mask]) &
-	    ~STAMP_BUSY, tail;
+	uint64_t stamp = slot_stamp(slot_at(f, f->at)) & ~STAMP_BUSY, tail;
 	bool ours;
 
 	tail = feed_tail(f, stamp > f->at ? stamp - 1 : f->at, &ours);
@@ -117,11 +116,6 @@ EVERY const char *find_data(struct feed *f, uint32_t chunk, uint32_t offset,
 	}
 	return __builtin_expect((uint64_t)offset + length <= f->seen_size, 1) ?
 	    f->seen + offset : NULL;
-}
-
-EVERY const struct slot *slot_at(const struct feed *f, uint64_t at)
-{
-	return &f->ring->slot[at & f->mask];
 }
 
 /*
@@ -440,8 +434,7 @@ int zcp_take(zcp_sub *sub, zcp_msg *msg)
 int sub_take_at(struct zcp_sub *sub, struct feed *f, uint64_t seq,
     zcp_msg *msg)
 {
-	if (stamp_says(slot_stamp(&f->ring->slot[seq & f->mask]), seq) !=
-	    SLOT_MESSAGE)
+	if (stamp_says(slot_stamp(slot_at(f, seq)), seq) != SLOT_MESSAGE)
 		return 0;
 	if (seq != f->at)
 		advance(f, seq);
