@@ -551,6 +551,35 @@ START_TEST(a_corked_publisher_without_room_wakes_its_readers)
 }
 END_TEST
 
+static void use_corked(void *arg)
+{
+	zcp_pub *pub = arg;
+
+	if (zcp_pub_wait_readers(pub, 1, 0) != -ZCP_E_FORK ||
+	    zcp_pub_drain(pub, 0) != -ZCP_E_FORK)
+		_exit(1);
+	zcp_uncork(pub);
+}
+
+/* It has no bell mapped that it could ring. */
+START_TEST(a_forked_child_of_a_corked_publisher_is_refused)
+{
+	zcp_pub *pub;
+
+	start(_i);
+	pub = offer(16, 0);
+	ck_assert(marked(true));
+	zcp_cork(pub);
+	send_number(pub, 0, 8);
+	join_process(in_process(use_corked, pub));
+	ck_assert(marked(false));
+	zcp_uncork(pub);
+	ck_assert(!marked(false));
+	zcp_stop_offer(&pub);
+	stop();
+}
+END_TEST
+
 /* A second publisher's messages come first, then the first one's loss. */
 START_TEST(a_loss_behind_a_batch_is_told_by_the_next_call)
 {
@@ -992,6 +1021,7 @@ int main(void)
 	    a_corked_publisher_wakes_nobody_before_it_is_uncorked);
 	in_each_mode(t,
 	    a_corked_publisher_without_room_wakes_its_readers);
+	in_each_mode(t, a_forked_child_of_a_corked_publisher_is_refused);
 	in_each_mode(t,
 	    a_tail_that_makes_no_sense_ends_its_ring_for_the_reader);
 	in_each_mode(t,
