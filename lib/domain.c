@@ -151,24 +151,34 @@ int domain_watch(struct domain *d, const char *name, uid_t uid,
 	return domain_tables(d);
 }
 
+static int attach_parts(struct domain *d, bool owner)
+{
+	int rc;
+
+	if ((rc = open_part(d, &d->mgmt, "mgmt", PART_MGMT, owner)) < 0)
+		return rc;
+	if (d->mgmt.size < sizeof(struct mgmt))
+		return error_set(ZCP_E_DAMAGED, "domain %s: its mgmt segment "
+		    "is too small", d->name);
+	d->m = d->mgmt.base;
+	if (!(d->m->flags & DOMAIN_SYMMETRIC) && fence_register() < 0)
+		return error_sys("domain %s: cannot register for membarrier "
+		    "(zcp-routed --fences symmetric does without)", d->name);
+	if ((rc = open_part(d, &d->bell, "bell", PART_BELL, true)) < 0)
+		return rc;
+	return domain_tables(d);
+}
+
 int domain_attach(struct domain *d, const char *name, uid_t uid, bool owner)
 {
 	int rc;
 
 	prepare(d, name, uid, SEGMENT_DIR);
 	d->owner = owner;
-	if ((rc = open_part(d, &d->mgmt, "mgmt", PART_MGMT, owner)) < 0)
-		return rc;
-	if (d->mgmt.size < sizeof(struct mgmt))
-		return error_set(ZCP_E_DAMAGED,
-		    "domain %s: its mgmt segment is too small", name);
-	d->m = d->mgmt.base;
-	if (!(d->m->flags & DOMAIN_SYMMETRIC) && fence_register() < 0)
-		return error_sys("domain %s: cannot register for membarrier "
-		    "(zcp-routed --fences symmetric does without)", name);
-	if ((rc = open_part(d, &d->bell, "bell", PART_BELL, true)) < 0)
-		return rc;
-	return domain_tables(d);
+	rc = attach_parts(d, owner);
+	/* Not made yet, or removed: who removes it says so in mgmt first. */
+	return rc == -ZCP_E_SYS && errno == ENOENT && (d->m == NULL ||
+	    fact_load(&d->m->head.magic) != SEGMENT_MAGIC) ? -ZCP_E_BUSY : rc;
 }
 
 static void peer_free(struct peer *peer)

@@ -57,9 +57,9 @@ struct domain {
 int domain_name(const char **name);
 
 /*
- * Attaches: mgmt (for writing if `owner`) and bells.  `mgmt_path` is what the
- * daemon said.  -ZCP_E_BUSY: not ready yet.  domain_detach() undoes it, also
- * a failed one.
+ * Attaches: mgmt (for writing if `owner`) and bells.  -ZCP_E_BUSY: not there,
+ * not ready yet, or just removed.  domain_detach() undoes it, also a failed
+ * one.
  */
 int domain_attach(struct domain *d, const char *name, uid_t uid, bool owner);
 void domain_detach(struct domain *d);

@@ -114,19 +114,6 @@ static int open_own(struct zcp *bus)
 	return lock_file(bus);
 }
 
-static bool vanished(const char *domain, uid_t uid)
-{
-	char path[SEGMENT_PATH];
-
-	segment_path(path, uid, domain, "bell");
-	if (access(path, F_OK) == 0) {
-		segment_path(path, uid, domain, "mgmt");
-		if (access(path, F_OK) == 0)
-			return false;
-	}
-	return errno == ENOENT;
-}
-
 static int attach(struct zcp *bus, const char *domain, const char *token,
     uint64_t deadline)
 {
@@ -138,9 +125,9 @@ static int attach(struct zcp *bus, const char *domain, const char *token,
 	    (rc = control_ask(domain, "GET_SHM_PATH:mgmt", reply,
 	    sizeof(reply), deadline, &how)) < 0)
 		return rc;
-	rc = domain_attach(&bus->d, domain, how.uid, false);
-	/* The daemon that answered may have ended since, and removed them. */
-	return rc == -ZCP_E_SYS && vanished(domain, how.uid) ? -ZCP_E_BUSY : rc;
+	/* -ZCP_E_BUSY: the daemon that answered may have ended since, and
+	 * removed them. */
+	return domain_attach(&bus->d, domain, how.uid, false);
 }
 
 /* A daemon of this user's would not find the segments of another's. */

@@ -144,6 +144,16 @@ die_without_daemon() {
     [ "$(segments)" -eq 4 ]
 }
 
+@test "beside a daemon whose segments are not there yet it has nothing to do" {
+    start_routed
+    rm /dev/shm/zcp.*."$ZCP_DOMAIN".*
+    run -0 zcp-gc
+    assert_output ""
+    run -0 zcp-gc -n
+    assert_output ""
+    zcp-routed --stop
+}
+
 @test "what is being made is left alone, what was left half made goes" {
     local mgmt
     mgmt=/dev/shm/zcp.$(id -u).$ZCP_DOMAIN.mgmt

@@ -33,14 +33,6 @@ struct heap {
 	UT_hash_handle hh;
 };
 
-/* A participant that was found dead, or had left. */
-struct late {
-	uint32_t slot, pid;
-	uint64_t incarnation;
-	bool died;
-	char name[NAME_SIZE];
-};
-
 struct gc {
 	struct routed r;
 	const char *domain;
@@ -48,8 +40,7 @@ struct gc {
 	gc_tell *tell;
 	void *arg;
 	struct heap *heaps;
-	struct late *late;
-	uint32_t lates;
+	bool *there;			/* participants, as they were found */
 };
 
 /* ---- files -------------------------------------------------------------------- */
@@ -246,59 +237,52 @@ static int sweep_beside(struct gc *g)
 
 /* ---- participants --------------------------------------------------------------- */
 
-static int list_dead(struct gc *g)
+/* Before anything is taken back: whose place is not free. */
+static int list_participants(struct gc *g)
 {
 	const struct domain *d = &g->r.d;
 
-	g->late = calloc(d->max_participants, sizeof(*g->late));
-	if (g->late == NULL)
+	g->there = calloc(d->max_participants, sizeof(*g->there));
+	if (g->there == NULL)
 		return error_set(ZCP_E_SYS, "out of memory");
-	for (uint32_t i = 0; i < d->max_participants; i++) {
-		const struct participant *p = &d->participants[i];
-		struct late *late = &g->late[g->lates];
-		enum fate fate;
-
-		if (fact_load32(&p->state) == PARTICIPANT_FREE ||
-		    (fate = participant_fate(d, i)) == FATE_ALIVE)
-			continue;
-		*late = (struct late){ .slot = i, .pid = p->pid,
-		    .incarnation = p->incarnation,
-		    .died = fate == FATE_DIED };
-		snprintf(late->name, sizeof(late->name), "%.*s",
-		    NAME_SIZE - 1, p->name);
-		g->lates++;
-	}
+	for (uint32_t i = 0; i < d->max_participants; i++)
+		g->there[i] = fact_load32(&d->participants[i].state) !=
+		    PARTICIPANT_FREE;
 	return 0;
 }
 
-/* Forgotten, or given to another one. */
-static bool gone(const struct gc *g, const struct late *late)
+/*
+ * Judged behind what was done, for one may die or fall silent meanwhile: who
+ * is forgotten then has his name in his record still, as nobody registers
+ * here.  `all`: the domain goes, or would, and they with it.
+ */
+static void tell_one(struct gc *g, uint32_t slot, bool all)
 {
-	const struct participant *p = &g->r.d.participants[late->slot];
+	const struct participant *p = &g->r.d.participants[slot];
+	enum fate fate = participant_fate(&g->r.d, slot);
+	uint32_t state = fact_load32(&p->state);
+	struct gc_item item = { .what = GC_PARTICIPANT, .domain = g->domain,
+	    .pid = p->pid, .why = fate == FATE_DIED ? "it died" :
+	    "it has left" };
+	char name[NAME_SIZE];
 
-	return fact_load32(&p->state) == PARTICIPANT_FREE ||
-	    p->incarnation != late->incarnation;
+	/* Dead and not ended: since the others were; the next one's work. */
+	if (fate == FATE_ALIVE || (!all && state == PARTICIPANT_LIVE))
+		return;
+	if (!all && state == PARTICIPANT_ENDED) {
+		item.what = GC_KEPT;
+		item.why = "its messages are unread or retained";
+	}
+	snprintf(name, sizeof(name), "%.*s", NAME_SIZE - 1, p->name);
+	item.name = name;
+	g->tell(g->arg, &item);
 }
 
-/* `all`: the domain goes, and they with it. */
 static void tell_dead(struct gc *g, bool all)
 {
-	for (uint32_t i = 0; i < g->lates; i++) {
-		const struct late *late = &g->late[i];
-		struct gc_item item = { .what = GC_PARTICIPANT,
-		    .domain = g->domain, .name = late->name,
-		    .pid = late->pid, .why = late->died ? "it died" :
-		    "it has left" };
-
-		if (!all && !g->dry && !gone(g, late)) {
-			item.what = GC_KEPT;
-			item.why = "its messages are unread or retained";
-		}
-		g->tell(g->arg, &item);
-	}
-	free(g->late);
-	g->late = NULL;
-	g->lates = 0;
+	for (uint32_t i = 0; i < g->r.d.max_participants; i++)
+		if (g->there[i])
+			tell_one(g, i, all);
 }
 
 /* ---- one domain ------------------------------------------------------------------ */
@@ -349,7 +333,7 @@ static int alone(struct gc *g)
 	}
 	if (rc == -ZCP_E_REFUSED)
 		return sweep_beside(g);	/* a daemon with another directory */
-	if (rc < 0 || (rc = list_dead(g)) < 0)
+	if (rc < 0 || (rc = list_participants(g)) < 0)
 		return rc;
 	if (worth_keeping(&g->r))
 		return stand_in(g);
@@ -365,6 +349,7 @@ static int attach_to_look(struct gc *g)
 
 static int look(struct gc *g, bool served)
 {
+	bool keep;
 	int rc;
 
 	if (domain_absent(&g->r.settings) ||
@@ -374,10 +359,11 @@ static int look(struct gc *g, bool served)
 		return rc;
 	if (served || lock_holder(g->r.d.mgmt.fd) != 0)
 		return 0;
-	if ((rc = list_dead(g)) < 0)
+	if ((rc = list_participants(g)) < 0)
 		return rc;
+	keep = worth_keeping(&g->r);
 	tell_dead(g, true);
-	return worth_keeping(&g->r) ? 0 : remove_all(g);
+	return keep ? 0 : remove_all(g);
 }
 
 /* As the settings say: look, or do. */
@@ -421,7 +407,7 @@ int gc_domain(const char *domain, bool dry, gc_tell *tell, void *arg)
 	g.r.settings.domain = domain;
 	if ((rc = guard_install()) == 0)
 		rc = look_or_act(&g);
-	free(g.late);
+	free(g.there);
 	domain_let_go(&g.r);
 	if (g.r.lock >= 0)
 		close(g.r.lock);
