@@ -164,7 +164,7 @@ static int wait_for_memory(struct zcp_pub *pub, uint32_t class, size_t size,
 	int rc;
 
 	/* While its own readers are at it they bring back more than others. */
-	if (pub->out > 1) {
+	if (pub_out(pub) > 1) {
 		rc = pub_wait(pub, half_of_ring(pub), half_read, false,
 		    until < deadline ? until : deadline);
 		if (rc != -ZCP_E_TIMEOUT)
@@ -212,10 +212,12 @@ static int find_chunk(struct zcp_pub *pub, uint32_t class, size_t size,
 	}
 }
 
-EVERY int loaned(const struct zcp_pub *pub, const struct pool *pool,
+EVERY int loaned(struct zcp_pub *pub, const struct pool *pool,
     uint32_t id, size_t size, zcp_chunk *chunk)
 {
 	loan_fence();
+	pub->lent_from = pool;
+	pub->lent = id;
 	*chunk = (zcp_chunk){ .data = pool_write(pool, id),
 	    .size = pool->chunk_size, .id = id };
 	probe3(loan, pub->topic, id, size);

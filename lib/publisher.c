@@ -35,8 +35,12 @@ static int pub_allocate(struct zcp_pub *pub)
 {
 	pub->last = malloc(pub->slots * sizeof(*pub->last));
 	pub->pending = malloc(pub->slots * sizeof(*pub->pending));
-	if (pub->topic == NULL || pub->last == NULL || pub->pending == NULL)
+	pub->stocks = malloc(MAX_POOLS * STOCK_MAX * sizeof(*pub->stocks));
+	if (pub->topic == NULL || pub->last == NULL || pub->pending == NULL ||
+	    pub->stocks == NULL)
 		return error_set(ZCP_E_SYS, "out of memory");
+	for (uint32_t i = 0; i < MAX_POOLS; i++)
+		pub->stock[i].id = &pub->stocks[i * STOCK_MAX];
 	memset(pub->last, 0xff, pub->slots * sizeof(*pub->last));
 	return 0;
 }
@@ -110,6 +114,7 @@ static void pub_free(struct zcp_pub *pub)
 	hold_set_free(&pub->holds);
 	free(pub->last);
 	free(pub->pending);
+	free(pub->stocks);
 	free(pub->topic);
 	free(pub);
 }
@@ -142,7 +147,7 @@ int zcp_offer(zcp *bus, const char *topic, const zcp_pub_options *options,
 	pub->symmetric = bus->d.symmetric;
 	stamp_rule(pub, options->stamp);
 	pub->spin = (struct spin)SPIN_START;
-	pub->partial = NO_CHUNK;
+	pub->partial = pub->lent = NO_CHUNK;
 	if ((rc = pub_allocate(pub)) < 0 ||
 	    (rc = domain_map_write(&bus->d)) < 0 ||
 	    (rc = place_get(bus, ring_bytes(slots), &pub->place)) < 0)
@@ -178,7 +183,7 @@ static void partial_end(struct zcp_pub *pub)
 	}
 	/* All that went out of it is read already. */
 	pub->stock[chunk_pool(id)].out--;
-	pub->out--;
+	pub->walked_all++;
 	if (pub->pendings < pub->slots)
 		pub->pending[pub->pendings++] = (struct pending){ id, word };
 }
@@ -304,9 +309,19 @@ FEW int busy(const struct zcp_pub *pub)
 EVERY bool as_usual(const struct zcp_pub *pub)
 {
 	return __builtin_expect(pub->bus->born == fork_generation &&
-	    pub->partial == NO_CHUNK && !stamped(pub) &&
-	    pub_free_slots(pub) > 0 && fact_load(pub->generation) ==
+	    pub->head < pub->straight && fact_load(pub->generation) ==
 	    pub->readers.generation, 1);
+}
+
+/* As far as that goes, whenever something was not as usual. */
+static void look_ahead(struct zcp_pub *pub)
+{
+	uint64_t room = pub->walked + pub->slots, stamp;
+
+	stamp = pub->stamp == ZCP_STAMP_NONE ? room :
+	    (pub->head + pub->stamp_mask) & ~pub->stamp_mask;
+	pub->straight = pub->partial != NO_CHUNK ? pub->head :
+	    stamp < room ? stamp : room;
 }
 
 static int before_publish(struct zcp_pub *pub, uint32_t partial)
@@ -333,6 +348,7 @@ static inline const struct pool *loaned_from(const struct zcp_pub *pub,
 {
 	uint32_t id = chunk->id;
 	const struct pool *pool = chunk->data == NULL ? NULL :
+	    __builtin_expect(id == pub->lent, 1) ? pub->lent_from :
 	    pool_of(&pub->bus->d.pools, id);
 
 	return pool != NULL && __builtin_expect(word_load(
@@ -386,8 +402,7 @@ EVERY void hand_over(const struct zcp_pub *pub, shared_u64 *word,
 EVERY void count_out(struct zcp_pub *pub, struct stock *stock)
 {
 	stock->out++;
-	pub->out++;
-	pub->since_reclaim++;
+	pub->published_all++;
 }
 
 /* Memory for the next loans is collected now that the message is out, rather
@@ -446,6 +461,7 @@ int zcp_publish_parts(zcp_pub *pub, zcp_chunk *chunk, const zcp_part *parts,
 	}
 	if (done == 0)
 		return rc;
+	look_ahead(pub);
 	if (done == count) {
 		chunk->data = NULL;
 		if (stock->count == 0)
@@ -507,8 +523,10 @@ FEW int publish_late(struct zcp_pub *pub, zcp_chunk *chunk, size_t length,
 		return refuse_whole(pub, chunk, length);
 	if ((rc = make_room(pub, timeout)) < 0)
 		return rc;
-	return publish_now(pub, word, chunk, length, stamped(pub) ?
+	rc = publish_now(pub, word, chunk, length, stamped(pub) ?
 	    stamp_time(pub, &batch) : 0);
+	look_ahead(pub);
+	return rc;
 }
 
 int zcp_publish(zcp_pub *pub, zcp_chunk *chunk, size_t length,
@@ -569,8 +587,10 @@ FEW int send_late(struct zcp_pub *pub, const void *data, size_t size,
 	if ((rc = before_publish(pub, NO_CHUNK)) < 0 ||
 	    (rc = make_room(pub, timeout)) < 0)
 		return rc;
-	return send_now(pub, data, size, kind, stamped(pub) ?
+	rc = send_now(pub, data, size, kind, stamped(pub) ?
 	    stamp_time(pub, &batch) : 0);
+	look_ahead(pub);
+	return rc;
 }
 
 FEW int send_in_chunk(struct zcp_pub *pub, const void *data, size_t size,

@@ -12,13 +12,13 @@
 #include "zcp.h"
 
 enum {
-	STOCK_MAX = 1024,
+	STOCK_MAX = 4096,
 	PATIENCE = 1000000,	/* ns to wait for much, before little is enough */
 };
 
 /* Chunks taken back from readers, LOANED, ready for the next loan. */
 struct stock {
-	uint32_t id[STOCK_MAX];
+	uint32_t *id;			/* room for STOCK_MAX */
 	uint32_t count, most;
 	uint32_t from;			/* index at which pool_take() looks first */
 	uint32_t out;			/* chunks in the ring not yet walked past */
@@ -37,10 +37,14 @@ struct zcp_pub {
 	uint64_t head;			/* next seq */
 	uint64_t walked;		/* chunks of [0, walked) are dealt with:
 					   slots from here on are in use */
+	uint64_t straight;		/* up to here there is room, nothing is
+					   stamped, no chunk is partly out */
 	uint64_t bytes;
 	uint64_t stamp_mask, stamp_at;
 	uint64_t loaned;		/* the word of a chunk on loan to us */
 	uint64_t published;		/* and of one published, but for the seq */
+	const struct pool *lent_from;	/* of the last loan: its pool, */
+	uint32_t lent;			/* and its chunk, or NO_CHUNK */
 	uint32_t mask, slots;
 	uint32_t partial;		/* chunk published in part, or NO_CHUNK */
 	bool symmetric;
@@ -61,15 +65,17 @@ struct zcp_pub {
 	uint64_t unseen, waits, cut;
 	uint64_t buried;		/* when readers_bury() was called, ns */
 	uint64_t swept;			/* when its last sweep ended, ns */
-	uint32_t since_reclaim;		/* chunks published */
 	uint32_t *last;			/* per slot: the chunk whose last seq it is */
-	uint32_t out;			/* sum of stock[].out */
+	/* Chunks: published; of those walked past; published when the last
+	 * reclaim began. */
+	uint64_t published_all, walked_all, reclaimed_at;
 
 	uint32_t freed;			/* bit i: chunks of pool i, bell to be rung */
 	struct hold_set holds;
 	struct pending *pending;
 	uint32_t pendings;
 	struct stock stock[MAX_POOLS];
+	uint32_t *stocks;		/* their room */
 
 	uint32_t class;			/* a loan waits for this or a larger one */
 	uint64_t told_at;		/* when `owners` was found out, ns */
@@ -88,6 +94,12 @@ static inline int pub_check(const struct zcp_pub *pub)
 static inline uint64_t pub_free_slots(const struct zcp_pub *pub)
 {
 	return pub->slots - (pub->head - pub->walked);
+}
+
+/* Chunks in the ring that are not walked past. */
+static inline uint64_t pub_out(const struct zcp_pub *pub)
+{
+	return pub->published_all - pub->walked_all;
 }
 
 /* Its ring, as those who judge readers by it want it. */

@@ -56,7 +56,7 @@ bool reclaim_due(const struct zcp_pub *pub, uint32_t pool)
 		every = RECLAIM_LEAST;
 	if (every > RECLAIM_MOST)
 		every = RECLAIM_MOST;
-	return pub->since_reclaim >= every;
+	return pub->published_all - pub->reclaimed_at >= every;
 }
 
 /* ---- chunks -------------------------------------------------------------------- */
@@ -241,22 +241,25 @@ EVERY void judge(struct zcp_pub *pub, uint32_t id, uint64_t word)
 
 static void walk(struct zcp_pub *pub)
 {
+	uint64_t seq = pub->walked, end = pub->tail, passed = 0;
 	uint32_t pendings = pub->pendings;
 
 	pub->pendings = 0;
 	for (uint32_t i = 0; i < pendings; i++)
 		judge(pub, pub->pending[i].id, pub->pending[i].word);
-	for (; pub->walked < pub->tail; pub->walked++) {
-		uint32_t *last = &pub->last[pub->walked & pub->mask];
+	for (; seq < end; seq++) {
+		uint32_t *last = &pub->last[seq & pub->mask];
 		uint32_t id = *last;
 
 		if (id == NO_CHUNK)
 			continue;
 		*last = NO_CHUNK;
 		pub->stock[chunk_pool(id)].out--;
-		pub->out--;
-		judge(pub, id, pub->published | word_number(pub->walked));
+		passed++;
+		judge(pub, id, pub->published | word_number(seq));
 	}
+	pub->walked = seq;
+	pub->walked_all += passed;
 }
 
 int reclaim(struct zcp_pub *pub, enum how_far far)
@@ -268,7 +271,7 @@ int reclaim(struct zcp_pub *pub, enum how_far far)
 	pub_wake(pub);
 	if ((rc = readers_refresh(pub)) < 0)
 		return rc;
-	pub->since_reclaim = 0;
+	pub->reclaimed_at = pub->published_all;
 	move_tail(pub, far);
 	/*
 	 * A reader that joins stores its cursor, fences and looks at the tail;
@@ -280,7 +283,7 @@ int reclaim(struct zcp_pub *pub, enum how_far far)
 		if ((rc = readers_refresh(pub)) < 0)
 			return rc;
 	}
-	if (pub->out == 0 && pub->pendings == 0) {
+	if (pub_out(pub) == 0 && pub->pendings == 0) {
 		pub->walked = pub->tail;
 		return 0;
 	}

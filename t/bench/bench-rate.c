@@ -1,6 +1,8 @@
 /*
  * bench-rate - messages a second from one publisher to one reader, by size,
- * way and mode, beside a bare ring of one producer and one consumer.
+ * way and mode, beside a bare ring of one producer and one consumer; and what
+ * bare rings take whose slots are a message each, as zcp's are, alone and with
+ * a line of payload elsewhere.
  *
  *   bench-rate [REPEATS]
  */
@@ -15,7 +17,7 @@
 enum { BATCH = 64, AT_ONCE = 32 };	/* published; taken */
 
 struct stream {
-	enum { INLINE, CHUNK_EACH, BATCHED } how;
+	enum { INLINE, CHUNK_EACH, BATCHED, BARE_SLOTS, BARE_PAYLOADS } how;
 	size_t size;
 	uint64_t messages;
 	bool lossy;
@@ -75,6 +77,82 @@ static double limit_spsc(void)
 	struct spsc *q = bench_shared(sizeof(*q));
 	double rate = bench_pair(spsc_write, spsc_read, q);
 
+	munmap(q, sizeof(*q));
+	return rate;
+}
+
+/* ---- bare slots: each has its own stamp, and names a payload or has none ------- */
+
+enum { WORDS = 8, PAYLOADS = 4096, APART = 2 };
+
+struct slots {
+	_Alignas(256) _Atomic uint64_t read;
+	_Alignas(256) _Atomic uint64_t slot[SPSC_SLOTS][WORDS];
+	_Alignas(256) _Atomic uint64_t line[PAYLOADS * APART][WORDS];
+	bool payload;
+};
+
+static inline void line_write(_Atomic uint64_t *line, uint64_t i)
+{
+	for (int k = 1; k < WORDS; k++)
+		atomic_store_explicit(&line[k], i, memory_order_relaxed);
+}
+
+static double slots_write(void *arg)
+{
+	struct slots *q = arg;
+	uint64_t seen = 0, t = bench_ns();
+
+	for (uint64_t i = 0; i < SPSC_MESSAGES; i++) {
+		_Atomic uint64_t *slot = q->slot[i % SPSC_SLOTS];
+
+		while (i - seen == SPSC_SLOTS)
+			seen = atomic_load_explicit(&q->read,
+			    memory_order_acquire);
+		if (q->payload)
+			line_write(q->line[i % PAYLOADS * APART], i);
+		line_write(slot, i);
+		atomic_store_explicit(&slot[0], i + 1, memory_order_release);
+	}
+	while (atomic_load_explicit(&q->read, memory_order_acquire) !=
+	    SPSC_MESSAGES)
+		cpu_relax();
+	return SPSC_MESSAGES * 1e9 / (double)(bench_ns() - t);
+}
+
+static void slots_read(void *arg)
+{
+	struct slots *q = arg;
+	volatile uint64_t sink;
+	uint64_t sum = 0;
+
+	for (uint64_t i = 0; i < SPSC_MESSAGES; i++) {
+		_Atomic uint64_t *slot = q->slot[i % SPSC_SLOTS];
+
+		while (atomic_load_explicit(&slot[0],
+		    memory_order_acquire) != i + 1)
+			cpu_relax();
+		sum += atomic_load_explicit(&slot[1], memory_order_relaxed);
+		if (q->payload)
+			sum += atomic_load_explicit(
+			    &q->line[i % PAYLOADS * APART][1],
+			    memory_order_relaxed);
+		if ((i + 1) % AT_ONCE == 0)
+			atomic_store_explicit(&q->read, i + 1,
+			    memory_order_release);
+	}
+	atomic_store_explicit(&q->read, SPSC_MESSAGES, memory_order_release);
+	sink = sum;
+	(void)sink;
+}
+
+static double bare_slots(bool payload)
+{
+	struct slots *q = bench_shared(sizeof(*q));
+	double rate;
+
+	q->payload = payload;
+	rate = bench_pair(slots_write, slots_read, q);
 	munmap(q, sizeof(*q));
 	return rate;
 }
@@ -183,9 +261,12 @@ static void stream_in(void *arg)
 
 static double stream(const struct stream *like)
 {
-	struct stream *s = bench_shared(sizeof(*s));
+	struct stream *s;
 	double rate;
 
+	if (like->how >= BARE_SLOTS)
+		return bare_slots(like->how == BARE_PAYLOADS);
+	s = bench_shared(sizeof(*s));
 	*s = *like;
 	rate = bench_pair(stream_out, stream_in, s);
 	munmap(s, sizeof(*s));
@@ -209,6 +290,9 @@ static const struct figure {
 	{ { INLINE, 32, 5000000, true, 0 }, "32 B inline, to a lossy one", "" },
 	{ { CHUNK_EACH, 64, 3000000, true, 0 }, "64 B chunk, to a lossy one",
 	    "" },
+	{ { BARE_SLOTS, 0, 0, false, 0 }, "bare ring of slots", "" },
+	{ { BARE_PAYLOADS, 0, 0, false, 0 }, "bare ring of slots, and a line "
+	    "each", "" },
 };
 enum { FIGURES = sizeof(figures) / sizeof(figures[0]) };
 
