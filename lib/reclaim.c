@@ -105,8 +105,25 @@ static void stock_shrink(struct zcp_pub *pub, struct stock *stock)
 	}
 }
 
-/* The stocks of all publishers together: about a quarter of a pool, and
- * nothing while less than that is free or somebody sleeps for it. */
+/*
+ * The stocks of all publishers together: about a quarter of a pool, and
+ * nothing while less than that is free or somebody sleeps for it.  Each has
+ * its share; more while most of the pool is free, as it is where most
+ * publishers are idle.
+ */
+static uint32_t stock_limit(const struct pool *pool, const struct bell *bell,
+    uint32_t sharers)
+{
+	uint32_t count = pool_count(pool), free = pool_free_estimate(pool);
+	uint32_t most = count / 4 / (sharers ? sharers : 1);
+
+	if (free < count / 4 || (bell_load(bell) & BELL_SLEEPER))
+		return 0;
+	if (free >= count - count / 4 && most < count / 16)
+		most = count / 16;
+	return most < STOCK_MAX ? most : STOCK_MAX;
+}
+
 static void stock_limits(struct zcp_pub *pub)
 {
 	struct domain *d = &pub->bus->d;
@@ -114,16 +131,11 @@ static void stock_limits(struct zcp_pub *pub)
 
 	for (uint32_t i = 0; i < d->pools.count; i++) {
 		struct stock *stock = &pub->stock[i];
-		uint32_t count = pool_count(&d->pools.pool[i]);
 
 		if (stock->out == 0 && stock->count == 0)
 			continue;
-		stock->most = count / 4 / (sharers ? sharers : 1);
-		if (stock->most > STOCK_MAX)
-			stock->most = STOCK_MAX;
-		if (pool_free_estimate(&d->pools.pool[i]) < count / 4 ||
-		    (bell_load(domain_bell(d, bell_of_pool(i))) & BELL_SLEEPER))
-			stock->most = 0;
+		stock->most = stock_limit(&d->pools.pool[i], domain_bell(d,
+		    bell_of_pool(i)), sharers);
 		stock_shrink(pub, stock);
 	}
 }
