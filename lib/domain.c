@@ -169,6 +169,11 @@ static int attach_parts(struct domain *d, bool owner)
 	return domain_tables(d);
 }
 
+bool domain_removed(const struct domain *d)
+{
+	return fact_load(&d->m->head.magic) != SEGMENT_MAGIC;
+}
+
 int domain_attach(struct domain *d, const char *name, uid_t uid, bool owner)
 {
 	int rc;
@@ -176,9 +181,10 @@ int domain_attach(struct domain *d, const char *name, uid_t uid, bool owner)
 	prepare(d, name, uid, SEGMENT_DIR);
 	d->owner = owner;
 	rc = attach_parts(d, owner);
-	/* Not made yet, or removed: who removes it says so in mgmt first. */
-	return rc == -ZCP_E_SYS && errno == ENOENT && (d->m == NULL ||
-	    fact_load(&d->m->head.magic) != SEGMENT_MAGIC) ? -ZCP_E_BUSY : rc;
+	if (rc < 0 && (d->m == NULL ? rc == -ZCP_E_SYS && errno == ENOENT :
+	    domain_removed(d)))
+		return -ZCP_E_BUSY;
+	return rc;
 }
 
 static void peer_free(struct peer *peer)

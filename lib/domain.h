@@ -63,6 +63,8 @@ int domain_name(const char **name);
  */
 int domain_attach(struct domain *d, const char *name, uid_t uid, bool owner);
 void domain_detach(struct domain *d);
+/* Has it been, since then?  Who removes one says so in mgmt first. */
+bool domain_removed(const struct domain *d);
 
 /*
  * Attaches to look only: mgmt and no bells, everything read-only, guarded

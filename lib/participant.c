@@ -158,8 +158,7 @@ static int join(struct zcp *bus, const char *name, uint64_t deadline)
 		    "the route daemon answered '%s' to REGISTER", reply);
 	/* The nonce may be from an attempt whose daemon was killed since; the
 	 * one that answered has found nobody, and made the domain anew. */
-	if ((rc = open_own(bus)) < 0 &&
-	    fact_load(&bus->d.m->head.magic) != SEGMENT_MAGIC)
+	if ((rc = open_own(bus)) < 0 && domain_removed(&bus->d))
 		return error_in(-ZCP_E_BUSY, "the domain was made anew");
 	return rc;
 }

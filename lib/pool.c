@@ -78,7 +78,12 @@ uint32_t pool_free_estimate(const struct pool *pool)
 
 	if (count == 0)
 		return 0;
-	for (uint32_t w = 0; w < seen; w++)
+	/* Everywhere in it: publishers start apart. */
+	for (uint32_t i = 0; i < seen; i++) {
+		uint64_t w = (uint64_t)i * words / seen;
+
 		bits += (uint32_t)__builtin_popcountll(hint_load(&pool->hint[w]));
-	return (uint32_t)((uint64_t)bits * words / seen);
+	}
+	bits = (uint32_t)((uint64_t)bits * words / seen);
+	return bits < count ? bits : count;
 }

@@ -33,13 +33,15 @@ static int check_options(const zcp_pub_options *o, uint32_t *slots)
 
 static int pub_allocate(struct zcp_pub *pub)
 {
+	uint32_t pools = pub->bus->d.pools.count;
+
 	pub->last = malloc(pub->slots * sizeof(*pub->last));
 	pub->pending = malloc(pub->slots * sizeof(*pub->pending));
-	pub->stocks = malloc(MAX_POOLS * STOCK_MAX * sizeof(*pub->stocks));
+	pub->stocks = malloc((size_t)pools * STOCK_MAX * sizeof(*pub->stocks));
 	if (pub->topic == NULL || pub->last == NULL || pub->pending == NULL ||
 	    pub->stocks == NULL)
 		return error_set(ZCP_E_SYS, "out of memory");
-	for (uint32_t i = 0; i < MAX_POOLS; i++)
+	for (uint32_t i = 0; i < pools; i++)
 		pub->stock[i].id = &pub->stocks[i * STOCK_MAX];
 	memset(pub->last, 0xff, pub->slots * sizeof(*pub->last));
 	return 0;

@@ -42,7 +42,7 @@ void readers_bury(struct zcp_pub *pub)
 }
 
 /*
- * A reclaim serves this many loans before the next one is due: about what the
+ * A reclaim serves this many loans before the next one is due: what a small
  * stock can take in, so that its cost (readers, holds, perhaps a fence) is
  * shared by many.
  */
@@ -106,20 +106,20 @@ static void stock_shrink(struct zcp_pub *pub, struct stock *stock)
 }
 
 /*
- * The stocks of all publishers together: about a quarter of a pool, and
- * nothing while less than that is free or somebody sleeps for it.  Each has
- * its share; more while most of the pool is free, as it is where most
- * publishers are idle.
+ * How much a publisher may keep of a pool: its share of a quarter; a sixteenth
+ * of all while seven eighths are free, as they are where most publishers are
+ * idle; and nothing while less than a quarter is free or somebody sleeps for
+ * it.  The stocks of all together stay below half of the pool.
  */
 static uint32_t stock_limit(const struct pool *pool, const struct bell *bell,
-    uint32_t sharers)
+    uint32_t sharers, uint32_t has)
 {
 	uint32_t count = pool_count(pool), free = pool_free_estimate(pool);
 	uint32_t most = count / 4 / (sharers ? sharers : 1);
 
 	if (free < count / 4 || (bell_load(bell) & BELL_SLEEPER))
 		return 0;
-	if (free >= count - count / 4 && most < count / 16)
+	if (free + has >= count - count / 8 && most < count / 16)
 		most = count / 16;
 	return most < STOCK_MAX ? most : STOCK_MAX;
 }
@@ -132,10 +132,9 @@ static void stock_limits(struct zcp_pub *pub)
 	for (uint32_t i = 0; i < d->pools.count; i++) {
 		struct stock *stock = &pub->stock[i];
 
-		if (stock->out == 0 && stock->count == 0)
-			continue;
-		stock->most = stock_limit(&d->pools.pool[i], domain_bell(d,
-		    bell_of_pool(i)), sharers);
+		stock->most = stock->out == 0 && stock->count == 0 ? 0 :
+		    stock_limit(&d->pools.pool[i], domain_bell(d,
+		    bell_of_pool(i)), sharers, stock->count);
 		stock_shrink(pub, stock);
 	}
 }
@@ -295,8 +294,10 @@ int reclaim(struct zcp_pub *pub, enum how_far far)
 		if ((rc = readers_refresh(pub)) < 0)
 			return rc;
 	}
+	stock_limits(pub);
 	if (pub_out(pub) == 0 && pub->pendings == 0) {
 		pub->walked = pub->tail;
+		ring_freed(pub);
 		return 0;
 	}
 	if (pub->fence_due && fence_heavy(symmetric) < 0)
@@ -304,7 +305,6 @@ int reclaim(struct zcp_pub *pub, enum how_far far)
 	if ((rc = collect_holds(pub)) < 0)
 		return rc;
 	pub->fence_due = false;
-	stock_limits(pub);
 	walk(pub);
 	ring_freed(pub);
 	return 0;

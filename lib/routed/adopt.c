@@ -21,7 +21,7 @@ int domain_take(struct routed *r, bool wait)
 	    (locked = lock_segments(r, wait)) < 0)
 		return locked;
 	/* Who had the lock may have removed them. */
-	if (rc == 0 && fact_load(&r->d.m->head.magic) != SEGMENT_MAGIC)
+	if (rc == 0 && domain_removed(&r->d))
 		return error_set(ZCP_E_BUSY, "the segments of domain %s have "
 		    "just been removed", r->settings.domain);
 	return rc < 0 ? rc : domain_map_words(&r->d);

@@ -230,7 +230,7 @@ static int sweep_beside(struct gc *g)
 
 	if ((rc = domain_map_words(&g->r.d)) < 0 ||
 	    (rc = sweep(&g->r.d, &report, on_garbage, g)) < 0)
-		return rc;
+		return domain_removed(&g->r.d) ? 0 : rc;
 	tell_heaps(g);
 	return 0;
 }
@@ -254,7 +254,7 @@ static int list_participants(struct gc *g)
 /*
  * Judged behind what was done, for one may die or fall silent meanwhile: who
  * is forgotten then has his name in his record still, as nobody registers
- * here.  `all`: the domain goes, or would, and they with it.
+ * here.  `all`: also who has not ended, since the domain goes, or would end.
  */
 static void tell_one(struct gc *g, uint32_t slot, bool all)
 {
@@ -387,7 +387,7 @@ static int look_or_act(struct gc *g)
 		else if ((rc = attach_to_look(g)) == 0)
 			rc = sweep_beside(g);
 		else if (rc == -ZCP_E_BUSY)
-			rc = 0;		/* the daemon is making it */
+			rc = 0;		/* it is being made, or removed */
 	}
 	if (rc >= 0 && !served) {
 		remove_socket(g, "sock");

@@ -81,7 +81,7 @@ static double limit_spsc(void)
 	return rate;
 }
 
-/* ---- bare slots: each has its own stamp, and names a payload or has none ------- */
+/* ---- bare slots: each has its own stamp, and a payload elsewhere or none ------- */
 
 enum { WORDS = 8, PAYLOADS = 4096, APART = 2 };
 
