@@ -90,7 +90,8 @@ unstick() { spawn cat "$WORK/full" >"$WORK/out"; }
 @test "a stuck reader is found by name, in one view of each" {
     start_routed --heartbeat 100ms --slow-after 300ms
     stuck_reader t
-    spawn zcp-pub t < <(seq 100000)
+    # More than it may hold before it has to write.
+    spawn zcp-pub t < <(seq 1000000)
     publisher=$!
     eventually eval 'zcp-top --until "slow=1" -W 100ms 2>/dev/null'
     run -0 zcp-shmdump blocked
