@@ -33,6 +33,8 @@ static int max_participants, max_topics, max_ports, max_links, max_requests;
 static struct poptOption options[] = {
 	{ "foreground", 'f', POPT_ARG_NONE, &foreground, 0,
 	    "stay in the foreground, one line on stdout when ready", NULL },
+	{ "background", 'b', POPT_ARG_VAL, &foreground, 0,
+	    "leave the foreground when ready (the default)", NULL },
 	{ "dry-run", '\0', POPT_ARG_NONE, &dry_run, 0,
 	    "create and verify the segments, print their sizes, remove them",
 	    NULL },

@@ -22,7 +22,8 @@ enum { WORDS = 512 };
 static int spawn(const char *program, const char *domain, int words,
     pid_t *pid)
 {
-	char *argv[] = { "zcp-routed", "--private", "-q", "-d",
+	/* In the background whatever its defaults say: we wait for it. */
+	char *argv[] = { "zcp-routed", "--private", "-b", "-q", "-d",
 	    (char *)domain, NULL };
 	posix_spawn_file_actions_t files;
 	posix_spawnattr_t attr;

@@ -119,6 +119,16 @@ load helper
     assert_output --partial "--pool nonsense: not SIZE:COUNT"
 }
 
+@test "defaults that keep a daemon in the foreground keep no client waiting" {
+    mkdir -p "$XDG_CONFIG_HOME/zcp"
+    echo foreground >"$XDG_CONFIG_HOME/zcp/zcp-routed.conf"
+    run -0 timeout 60 zcp-pub t -m x
+    zcp-routed --stop
+    # Who starts one himself has the last word, too.
+    zcp-routed --background -q 3>&-
+    status_has "domain=$ZCP_DOMAIN "
+}
+
 @test "a private daemon holds no pipe open" {
     # The pipe ends when its writers do, or the test would.
     run timeout 8 bash -c 'zcp-pub t -m x 7>&1 2>&1 | cat'
