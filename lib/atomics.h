@@ -412,23 +412,47 @@ static inline uint32_t bell_load(const struct bell *bell)
 	    memory_order_relaxed);
 }
 
-/* The sleeper's mark; its heavy fence follows, then its last look at the
- * rings.  Returns the word to sleep on. */
-static inline uint32_t bell_mark(struct bell *bell)
+/* How often it was rung, as far as a word says. */
+static inline uint32_t bell_rung(uint32_t word)
 {
-	return shared_or(&bell->word, BELL_SLEEPER,
-	    memory_order_relaxed) | BELL_SLEEPER;
+	return word / BELL_STEP;
 }
 
 /*
- * Count on and clear the mark in one step: separate steps lose the sleeper
+ * The sleeper's mark; a heavy fence follows, then its last look at the rings.
+ * Returns the word to sleep on.  Acquire: where that says BELL_FENCED, what the
+ * fence of the other sleeper made visible is visible here, and that fence
+ * serves; pairs with bell_fenced().
+ */
+static inline uint32_t bell_mark(struct bell *bell)
+{
+	return shared_or(&bell->word, BELL_SLEEPER,
+	    memory_order_acquire) | BELL_SLEEPER;
+}
+
+/*
+ * After the heavy fence that followed the mark.  Only the word that was marked:
+ * one rung since has a mark, if any, that no fence has followed.  Release: pairs
+ * with bell_mark().  Returns the word to sleep on, which a bell that was rung
+ * no longer has.
+ */
+static inline uint32_t bell_fenced(struct bell *bell, uint32_t marked)
+{
+	uint32_t fenced = marked | BELL_FENCED, now = marked;
+
+	return shared_cas(&bell->word, &now, fenced, memory_order_release,
+	    memory_order_relaxed) || now == fenced ? fenced : marked;
+}
+
+/*
+ * Count on and clear the marks in one step: separate steps lose the sleeper
  * that marks between them.  True when this caller did it and must wake.
  */
 static inline bool bell_advance(struct bell *bell, uint32_t seen)
 {
 	return shared_cas(&bell->word, &seen,
-	    (seen + 2) & ~BELL_SLEEPER, memory_order_release,
-	    memory_order_relaxed);
+	    (seen + BELL_STEP) & ~(BELL_SLEEPER | BELL_FENCED),
+	    memory_order_release, memory_order_relaxed);
 }
 
 static inline uint64_t want_load(const struct ring *ring)

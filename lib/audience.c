@@ -34,6 +34,10 @@ int zcp_pub_wait_readers(zcp_pub *pub, int count, int64_t timeout)
 {
 	struct audience a = { pub, count };
 	struct domain *d = &pub->bus->d;
+	/* A reader that joins rings the room bell. */
+	struct sleeper sleeper = { .bells = &pub->room_bell, .count = 1,
+	    .symmetric = d->symmetric, .waitv = d->waitv,
+	    .ready = audience_there, .arg = &a };
 	uint64_t deadline = deadline_after(timeout), left;
 	int rc;
 
@@ -44,9 +48,7 @@ int zcp_pub_wait_readers(zcp_pub *pub, int count, int64_t timeout)
 		if ((left = deadline_left(deadline, BELL_RECHECK)) == 0)
 			return error_set(ZCP_E_TIMEOUT, "%d of %d readers have "
 			    "joined %s in time", rc, count, pub->topic);
-		/* A reader that joins rings the room bell. */
-		if ((rc = bell_sleep(&pub->room_bell, 1, NULL, left,
-		    d->symmetric, d->waitv, audience_there, &a)) < 0)
+		if ((rc = bell_sleep(&sleeper, left)) < 0)
 			return rc;
 	}
 	return rc;

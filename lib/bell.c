@@ -60,38 +60,58 @@ static int sleep_many(struct waiter *waiters, unsigned count, uint64_t left)
 	    -ZCP_E_INTR : 0;
 }
 
-int bell_sleep(struct bell *const *bells, unsigned count,
-    struct bell *unmarked, uint64_t left, bool symmetric, bool waitv,
-    bell_ready *ready, void *arg)
+/*
+ * A ringer stores its news, then looks for the mark; we marked, and now look
+ * for news.  With the fence one of the two sees the other.  It fences every
+ * ringer, so of many sleepers only the first has to: who finds BELL_FENCED
+ * knows that a ringer who overlooked the mark had stored its news before that
+ * fence.  -1: the kernel refuses it.
+ */
+static int fence(const struct sleeper *s, struct waiter *marked)
 {
-	struct waiter waiters[BELLS_MAX];
-	unsigned n = 0;
+	bool fenced = s->marks_alone && !s->symmetric;
+
+	for (unsigned i = 0; i < s->count; i++)
+		fenced = fenced && marked[i].value & BELL_FENCED;
+	if (fenced)
+		return 0;
+	if (fence_heavy(s->symmetric) < 0)
+		return -1;
+	for (unsigned i = 0; i < s->count && s->marks_alone &&
+	    !s->symmetric; i++)
+		marked[i].value = bell_fenced(s->bells[i],
+		    (uint32_t)marked[i].value);
+	return 0;
+}
+
+static struct waiter waiter(struct bell *bell, uint32_t word)
+{
+	return (struct waiter){ word, (uintptr_t)&bell->word, WAITER_32, 0 };
+}
+
+int bell_sleep(const struct sleeper *s, uint64_t left)
+{
+	struct waiter waiters[BELLS_MAX], *marked = waiters;
+	unsigned n = s->count;
 	int rc;
 
-	if (unmarked != NULL) {
-		waiters[n] = (struct waiter){ bell_load(unmarked),
-		    (uintptr_t)&unmarked->word, WAITER_32, 0 };
-		n++;
-	}
-	for (unsigned i = 0; i < count && n < BELLS_MAX; i++, n++)
-		waiters[n] = (struct waiter){ bell_mark(bells[i]),
-		    (uintptr_t)&bells[i]->word, WAITER_32, 0 };
-	/*
-	 * A ringer stores its news, then looks for the mark; we marked, and
-	 * now look for news.  With the fence one of the two sees the other;
-	 * if the kernel refuses it, a short nap keeps the promise.
-	 */
-	if (fence_heavy(symmetric) < 0 && left > NS_PER_MS)
+	if (s->unmarked != NULL)
+		*marked++ = waiter(s->unmarked, bell_load(s->unmarked));
+	for (unsigned i = 0; i < s->count; i++)
+		marked[i] = waiter(s->bells[i], bell_mark(s->bells[i]));
+	/* Without the fence a short nap keeps the promise. */
+	if (fence(s, marked) < 0 && left > NS_PER_MS)
 		left = NS_PER_MS;
-	if (ready(arg))
+	if (s->ready(s->arg))
 		return 0;
 	if (left > BELL_RECHECK)
 		left = BELL_RECHECK;
-	if (waitv && n > 1)
+	n += s->unmarked != NULL;
+	if (s->waitv && n > 1)
 		rc = sleep_many(waiters, n, left);
 	else
-		rc = sleep_one(count ? bells[0] : unmarked,
-		    (uint32_t)waiters[count && unmarked ? 1 : 0].value, left);
+		rc = sleep_one(s->count ? s->bells[0] : s->unmarked,
+		    (uint32_t)marked[s->count ? 0 : -1].value, left);
 	if (rc < 0)
 		return error_set(ZCP_E_INTR, "interrupted by a signal");
 	return 0;

@@ -15,17 +15,27 @@ enum { BELLS_MAX = 128 };	/* FUTEX_WAITV_MAX */
 /* What a sleeper waits for: looks at shared memory, must not block. */
 typedef bool bell_ready(void *arg);
 
+struct sleeper {
+	struct bell *const *bells;	/* to be marked */
+	unsigned count;
+	struct bell *unmarked;		/* announced by who rings it; or NULL */
+	bool symmetric, waitv;		/* the domain's */
+	/* Who rings looks at nothing of ours but the marks: then the fence of
+	 * another sleeper serves us, too. */
+	bool marks_alone;
+	bell_ready *ready;
+	void *arg;
+};
+
 /*
- * Sleeps until one of `count` marked bells rings, `unmarked` (may be NULL)
- * changes, ready() is true, `left` nanoseconds are over, or a signal comes.
- * The caller looks for itself what happened and calls again: a wait lasts at
- * most BELL_RECHECK, so that a waker killed at the wrong instruction costs no
- * more.  Returns 0, or -ZCP_E_INTR when a signal ended it.
+ * Sleeps until one of the marked bells rings, the unmarked one changes, ready()
+ * is true, `left` nanoseconds are over, or a signal comes.  The caller looks
+ * for itself what happened and calls again: a wait lasts at most BELL_RECHECK,
+ * so that a waker killed at the wrong instruction costs no more.  Returns 0,
+ * or -ZCP_E_INTR when a signal ended it.
  */
 #define BELL_RECHECK UINT64_C(100000000)
-int bell_sleep(struct bell *const *bells, unsigned count,
-    struct bell *unmarked, uint64_t left, bool symmetric, bool waitv,
-    bell_ready *ready, void *arg);
+int bell_sleep(const struct sleeper *s, uint64_t left);
 
 /* Rings if someone sleeps.  The caller has fenced between its store and this. */
 void bell_wake(struct bell *bell, uint32_t seen);

@@ -404,9 +404,11 @@ struct mgmt {
 
 /* ---- bells ------------------------------------------------------------ */
 struct bell {
-	alignas(CACHE_LINE) shared_u32 word;	/* bit 0: someone sleeps; count */
+	alignas(CACHE_LINE) shared_u32 word;	/* two marks, and a count */
 };
-#define BELL_SLEEPER 1u
+#define BELL_SLEEPER 1u		/* someone sleeps, or is about to */
+#define BELL_FENCED 2u		/* and has executed a heavy fence since */
+#define BELL_STEP 4u		/* the count's */
 
 /* Order in the file: the domain's, pools', topics', ports' (room). */
 #define BELL_DOMAIN 0u

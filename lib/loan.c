@@ -96,7 +96,8 @@ static void listen(struct zcp_pub *pub, uint32_t class)
 
 	pub->class = class;
 	for (uint32_t p = class; p < d->pools.count; p++)
-		pub->rung[p] = bell_mark(domain_bell(d, bell_of_pool(p))) >> 1;
+		pub->rung[p] = bell_rung(bell_mark(domain_bell(d,
+		    bell_of_pool(p))));
 	fence_heavy(d->symmetric);
 }
 
@@ -113,7 +114,7 @@ static bool memory_may_be_back(struct zcp_pub *pub)
 		return true;
 	for (uint32_t p = pub->class; p < d->pools.count; p++)
 		if (pool_free_estimate(&d->pools.pool[p]) > 0 ||
-		    bell_load(domain_bell(d, bell_of_pool(p))) >> 1 !=
+		    bell_rung(bell_load(domain_bell(d, bell_of_pool(p)))) !=
 		    pub->rung[p])
 			return true;
 	return false;

@@ -154,11 +154,14 @@ static void say_readable(struct pollable *p)
 /* Until one of the facts has come, or the list is wanted back. */
 static void sleep_until_it_came(struct pollable *p)
 {
+	const struct sleeper sleeper = { .bells = p->bells,
+	    .count = p->bell_count, .unmarked = p->news,
+	    .symmetric = p->d->symmetric, .waitv = p->d->waitv,
+	    .marks_alone = true, .ready = came, .arg = p };
 	uint64_t left;
 
 	while (!came(p) && (left = deadline_left(p->watch.due, BELL_RECHECK)) > 0)
-		bell_sleep(p->bells, p->bell_count, p->news, left,
-		    p->d->symmetric, p->d->waitv, came, p);
+		bell_sleep(&sleeper, left);
 }
 
 static void *feed_descriptor(void *arg)

@@ -55,7 +55,10 @@ int pub_wait(struct zcp_pub *pub, uint64_t want, wait_for *ready, bool memory,
 	struct domain *d = &pub->bus->d;
 	struct waiting w = { pub, ready };
 	struct bell *bells[1 + MAX_POOLS];
-	unsigned count = bells_of(pub, bells, memory);
+	/* Who rings looks at what we want, too. */
+	struct sleeper sleeper = { .bells = bells,
+	    .count = bells_of(pub, bells, memory), .symmetric = d->symmetric,
+	    .waitv = d->waitv, .ready = ready_now, .arg = &w };
 	uint64_t left, began;
 	int rc = 0;
 
@@ -71,8 +74,7 @@ int pub_wait(struct zcp_pub *pub, uint64_t want, wait_for *ready, bool memory,
 		if (left == 0 && !look_for_the_dead(pub, ready))
 			rc = error_set(ZCP_E_TIMEOUT, "timed out");
 		else if (left > 0)
-			rc = bell_sleep(bells, count, NULL, left, d->symmetric,
-			    d->waitv, ready_now, &w);
+			rc = bell_sleep(&sleeper, left);
 		if (rc == 0 && !ready(pub))
 			look_for_the_dead(pub, ready);
 	}

@@ -267,7 +267,11 @@ static bool something(void *arg)
 int zcp_tap_wait(zcp_tap *tap, int64_t timeout)
 {
 	struct domain *d = &tap->bus->d;
+	/* Every publisher looks at the domain's bell. */
 	struct bell *all = domain_bell(d, BELL_DOMAIN);
+	struct sleeper sleeper = { .bells = &all, .count = 1,
+	    .symmetric = d->symmetric, .waitv = d->waitv, .marks_alone = true,
+	    .ready = something, .arg = tap };
 	uint64_t deadline = deadline_after(timeout), left, began;
 	int rc;
 
@@ -280,9 +284,7 @@ int zcp_tap_wait(zcp_tap *tap, int64_t timeout)
 	while (!something(tap)) {
 		if ((left = deadline_left(deadline, BELL_RECHECK)) == 0)
 			return 0;
-		/* Every publisher looks at the domain's bell. */
-		if ((rc = bell_sleep(&all, 1, NULL, left, d->symmetric,
-		    d->waitv, something, tap)) < 0)
+		if ((rc = bell_sleep(&sleeper, left)) < 0)
 			return rc;
 	}
 	spin_learn(&tap->spin, began);

@@ -94,15 +94,17 @@ int several_wait(const struct several *s, struct spin *spin, int64_t timeout)
 {
 	uint64_t deadline = deadline_after(timeout), due, left, began;
 	struct domain *d = &s->sub[0]->bus->d;
-	struct bell *bells[BELLS_MAX], *news;
-	unsigned n;
+	struct bell *bells[BELLS_MAX];
+	struct sleeper sleeper = { .bells = bells, .symmetric = d->symmetric,
+	    .waitv = d->waitv, .marks_alone = true, .ready = ready_now,
+	    .arg = (void *)s };
 	int rc;
 
 	if (ready_now((void *)s) || (timeout != 0 &&
 	    spin_until(spin, deadline, ready_now, (void *)s)))
 		return 1;
 	began = clock_ns();
-	n = several_bells(s, bells, BELLS_MAX - 1, &news);
+	sleeper.count = several_bells(s, bells, BELLS_MAX - 1, &sleeper.unmarked);
 	for (;;) {
 		due = deadline;
 		if (several_ready(s, &due)) {
@@ -110,8 +112,7 @@ int several_wait(const struct several *s, struct spin *spin, int64_t timeout)
 			return 1;
 		}
 		if ((left = deadline_left(due, BELL_RECHECK)) > 0 &&
-		    (rc = bell_sleep(bells, n, news, left, d->symmetric,
-		    d->waitv, ready_now, (void *)s)) < 0)
+		    (rc = bell_sleep(&sleeper, left)) < 0)
 			return rc;
 		if (left == 0 && deadline_left(deadline, 1) == 0)
 			return 0;

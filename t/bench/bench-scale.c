@@ -5,6 +5,7 @@
  *
  *   bench-scale [REPEATS]
  */
+#include <linux/futex.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -13,6 +14,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -65,9 +67,96 @@ static double receive_cost(int publishers)
 /* ---- waking, by sleepers ------------------------------------------------------------ */
 
 struct dormitory {
-	_Atomic int asleep, awake, stop;
-	_Atomic uint64_t last;		/* when the last one had the message */
+	int sleepers;
+	_Atomic uint32_t word;		/* the bare sleepers' */
+	_Atomic int asleep, awake;
+	_Atomic uint64_t last;		/* when the last one was awake */
+	double until_last[WAKES], own[WAKES];
 };
+
+static void wide_awake(struct dormitory *d)
+{
+	uint64_t now = bench_ns(), last = atomic_load(&d->last);
+
+	while (last < now && !atomic_compare_exchange_weak(&d->last, &last,
+	    now))
+		;
+	atomic_fetch_add(&d->awake, 1);
+}
+
+static struct dormitory *dormitory_open(int sleepers,
+    void (*sleeper)(struct dormitory *))
+{
+	struct dormitory *d = bench_shared(sizeof(*d));
+
+	d->sleepers = sleepers;
+	bench_pin(BENCH_ANYWHERE);
+	fflush(NULL);
+	for (int i = 0; i < d->sleepers; i++)
+		if (fork() == 0) {
+			prctl(PR_SET_PDEATHSIG, SIGKILL);
+			sleeper(d);
+			_exit(0);
+		}
+	return d;
+}
+
+static void wake_all(struct dormitory *d,
+    void (*wake)(struct dormitory *, zcp_pub *), zcp_pub *pub)
+{
+	for (int i = 0; i < WAKES; i++) {
+		uint64_t t;
+
+		while (atomic_load(&d->asleep) < (i + 1) * d->sleepers)
+			usleep(1000);
+		usleep(20000);		/* beyond anybody's spinning */
+		t = bench_ns();
+		wake(d, pub);
+		d->own[i] = (double)(bench_ns() - t);
+		while (atomic_load(&d->awake) < (i + 1) * d->sleepers)
+			usleep(200);
+		d->until_last[i] = (double)(atomic_load(&d->last) - t);
+	}
+}
+
+/* Until the last of them is awake; *own: until the waker may go on.  us */
+static double dormitory_close(struct dormitory *d, double *own)
+{
+	double us;
+
+	for (int i = 0; i < d->sleepers; i++)
+		wait(NULL);
+	*own = median(d->own, WAKES) / 1000;
+	us = median(d->until_last, WAKES) / 1000;
+	munmap(d, sizeof(*d));
+	return us;
+}
+
+static void bare_sleeper(struct dormitory *d)
+{
+	for (uint32_t n = 0; n < WAKES; n++) {
+		atomic_fetch_add(&d->asleep, 1);
+		while (atomic_load(&d->word) == n)
+			syscall(SYS_futex, &d->word, FUTEX_WAIT, n, NULL, NULL,
+			    0);
+		wide_awake(d);
+	}
+}
+
+static void bare_wake(struct dormitory *d, zcp_pub *none)
+{
+	(void)none;
+	atomic_fetch_add(&d->word, 1);
+	syscall(SYS_futex, &d->word, FUTEX_WAKE, INT32_MAX, NULL, NULL, 0);
+}
+
+static double bare_wake_time(int sleepers, double *own)
+{
+	struct dormitory *d = dormitory_open(sleepers, bare_sleeper);
+
+	wake_all(d, bare_wake, NULL);
+	return dormitory_close(d, own);
+}
 
 static void sleeper(struct dormitory *d)
 {
@@ -75,11 +164,9 @@ static void sleeper(struct dormitory *d)
 	zcp_msg msg;
 	zcp *bus;
 
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	bench_check(zcp_open(&bus, NULL));
 	bench_check(zcp_subscribe(bus, "alarm", NULL, &sub));
-	for (;;) {
-		uint64_t now, last;
+	for (int n = 0; n < WAKES; n++) {
 		int rc;
 
 		atomic_fetch_add(&d->asleep, 1);
@@ -87,58 +174,31 @@ static void sleeper(struct dormitory *d)
 			bench_check(zcp_wait(sub, -1));
 		bench_check(rc);
 		zcp_release(sub, &msg);
-		now = bench_ns();
-		last = atomic_load(&d->last);
-		while (last < now && !atomic_compare_exchange_weak(&d->last,
-		    &last, now))
-			;
-		if (msg.size == 1)
-			break;
-		atomic_fetch_add(&d->awake, 1);
+		wide_awake(d);
 	}
 	zcp_unsubscribe(&sub);
 	zcp_close(&bus);
 }
 
-/* Until the last of `sleepers` has the message; *publish: until the publisher
- * may go on. */
-static double wake_time(int sleepers, double *publish)
+static void bus_wake(struct dormitory *d, zcp_pub *pub)
 {
-	struct dormitory *d = bench_shared(sizeof(*d));
-	double last[WAKES], own[WAKES];
+	(void)d;
+	bench_check(zcp_send(pub, "wake up", 7, 0, -1));
+}
+
+static double wake_time(int sleepers, double *own)
+{
+	struct dormitory *d = dormitory_open(sleepers, sleeper);
 	zcp_pub *pub;
 	zcp *bus;
 
-	fflush(NULL);
-	for (int i = 0; i < sleepers; i++)
-		if (fork() == 0) {
-			sleeper(d);
-			_exit(0);
-		}
 	bench_check(zcp_open(&bus, NULL));
 	bench_check(zcp_offer(bus, "alarm", NULL, &pub));
 	bench_check(zcp_pub_wait_readers(pub, sleepers, -1));
-	for (int i = 0; i < WAKES; i++) {
-		uint64_t t;
-
-		while (atomic_load(&d->asleep) < (i + 1) * sleepers)
-			usleep(1000);
-		usleep(20000);		/* beyond anybody's spinning */
-		t = bench_ns();
-		bench_check(zcp_send(pub, "wake up", 7, 0, -1));
-		own[i] = (double)(bench_ns() - t);
-		while (atomic_load(&d->awake) < (i + 1) * sleepers)
-			usleep(200);
-		last[i] = (double)(atomic_load(&d->last) - t);
-	}
-	bench_check(zcp_send(pub, "", 1, 0, -1));
-	while (wait(NULL) > 0 && zcp_pub_readers(pub) > 0)
-		;
+	wake_all(d, bus_wake, pub);
 	zcp_stop_offer(&pub);
 	zcp_close(&bus);
-	munmap(d, sizeof(*d));
-	*publish = median(own, WAKES) / 1000;
-	return median(last, WAKES) / 1000;
+	return dormitory_close(d, own);
 }
 
 /* ---- a domain that is full of others --------------------------------------------------- */
@@ -388,19 +448,20 @@ static void compare(const char *name, const char *unit, const char *against,
 	row_print(&row);
 }
 
-static void compare_wakes(const char *name, const char *own_name, int many,
+static void compare_wakes(const char *name, const char *own_name, int sleepers,
     int repeats)
 {
 	struct row last = { .name = name, .unit = "us",
-	    .against = "wake-up, 1 sleeper" };
+	    .against = "FUTEX_WAKE, to the last" };
 	struct row own = { .name = own_name, .unit = "us",
-	    .against = "publish, 1 sleeper" };
+	    .against = "FUTEX_WAKE itself" };
 
 	for (int i = 0; i < repeats; i++) {
-		double p, p1, w = wake_time(many, &p), w1 = wake_time(1, &p1);
+		double p, bare_p, w = wake_time(sleepers, &p);
+		double bare = bare_wake_time(sleepers, &bare_p);
 
-		row_add(&last, w, w1);
-		row_add(&own, p, p1);
+		row_add(&last, w, bare);
+		row_add(&own, p, bare_p);
 	}
 	row_print(&last);
 	row_print(&own);
@@ -425,6 +486,7 @@ int main(int argc, char **argv)
 	    receive_cost, 8, repeats);
 	compare("receive, 64 publishers", "ns", "receive, 1 publisher", "",
 	    receive_cost, 64, repeats);
+	compare_wakes("wake-up, 1 sleeper", "publish, 1 sleeper", 1, repeats);
 	compare_wakes("wake-up, 16 sleepers", "publish, 16 sleepers", 16,
 	    repeats);
 	compare_wakes("wake-up, 256 sleepers", "publish, 256 sleepers", 256,

@@ -27,7 +27,9 @@ void bench_pin(int cpu)
 	cpu_set_t set;
 
 	CPU_ZERO(&set);
-	CPU_SET(cpu, &set);
+	for (int i = 0; i < CPU_SETSIZE; i++)
+		if (cpu == i || cpu == BENCH_ANYWHERE)
+			CPU_SET(i, &set);
 	if (sched_setaffinity(0, sizeof(set), &set) < 0)
 		perror("cannot pin to a processor");
 }

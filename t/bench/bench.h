@@ -13,6 +13,7 @@
 #include "zcp.h"
 
 uint64_t bench_ns(void);
+enum { BENCH_ANYWHERE = -1 };
 void bench_pin(int cpu);
 
 /* Zeroed memory that a forked child shares. */

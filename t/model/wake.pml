@@ -2,12 +2,13 @@
  * wake.pml - sleepers and ringers of one bell, zcp-design(7).
  *
  * PUBLISHERS publish MESSAGES each; SLEEPERS wait until they have seen all.  A
- * publisher's stamp goes through its store buffer; the bell is one word, of a
- * mark and a count, that the kernel compares when one goes to sleep.  One of
+ * publisher's stamp goes through its store buffer; the bell is one word, of two
+ * marks and a count, that the kernel compares when one goes to sleep.  One of
  * the sleepers may be killed anywhere.  Spin looks for a state in which all
  * stand still and a sleeper has not seen everything.
  *
- * Mutations: NO_FENCE, NO_LOOK, NO_COUNT, RING_FIRST, TWO_STEPS
+ * Mutations: NO_FENCE, NO_LOOK, NO_COUNT, RING_FIRST, TWO_STEPS, TRUST_MARK,
+ * FENCED_FIRST, FENCED_ANYHOW, KEEP_FENCED
  */
 #define PUBLISHERS 2
 #define SLEEPERS 2
@@ -17,7 +18,7 @@
 
 byte stamp[PUBLISHERS];
 chan buffer[PUBLISHERS] = [MESSAGES] of { byte };
-bool marked;
+bool marked, fenced;
 byte count;
 bool asleep[SLEEPERS], killed;
 
@@ -44,20 +45,23 @@ inline ring()
 	do
 	:: !marked -> break
 	:: marked ->
-		c = count;
+		d_step { c = count; f = fenced };
 		/* An operation that reads and writes: the buffer is emptied. */
 #ifdef TWO_STEPS
 		atomic { settle(p); count++ };
-		atomic { settle(p); marked = false };
+		atomic { settle(p); marked = false; fenced = false };
 		wake_all();
 		break
 #else
 		atomic {
 			settle(p);
 			if
-			:: marked && count == c ->
+			:: marked && count == c && fenced == f ->
 #ifndef NO_COUNT
 				count++;
+#endif
+#ifndef KEEP_FENCED
+				fenced = false;
 #endif
 				marked = false; won = true
 			:: else -> won = false
@@ -74,7 +78,7 @@ inline ring()
 active [PUBLISHERS] proctype publisher()
 {
 	byte p = _pid - PUBLISHERS, n = 0, c, v;
-	bool won;
+	bool won, f;
 
 	do
 	:: n == MESSAGES -> break
@@ -94,6 +98,7 @@ active [SLEEPERS] proctype sleeper()
 {
 	byte s = _pid - 2 * PUBLISHERS, c, v, p;
 	byte seen[PUBLISHERS];
+	bool f;
 
 	do
 	:: seen[0] == MESSAGES && seen[1] == MESSAGES -> break
@@ -102,10 +107,40 @@ active [SLEEPERS] proctype sleeper()
 	:: stamp[1] > seen[1] -> seen[1] = stamp[1]
 	:: stamp[0] == seen[0] && stamp[1] == seen[1] &&
 	   !(seen[0] == MESSAGES && seen[1] == MESSAGES) ->
-		atomic { marked = true; c = count };
-#ifndef NO_FENCE
-		atomic { p = 0; settle(p); p = 1; settle(p) };
+		/* Also an operation that reads and writes. */
+#ifdef TRUST_MARK
+		atomic { f = marked; marked = true; c = count };
+#else
+		atomic { marked = true; c = count; f = fenced };
 #endif
+#ifdef FENCED_FIRST
+		atomic {
+			if
+			:: !f && marked && count == c -> fenced = true
+			:: else
+			fi
+		};
+#endif
+		if
+		:: f
+		:: else ->
+#ifndef NO_FENCE
+			/* One publisher after the other is interrupted. */
+			atomic { p = 0; settle(p) };
+			atomic { p = 1; settle(p) };
+#endif
+			atomic {
+				if
+#ifdef FENCED_ANYHOW
+				:: fenced = true
+#else
+				:: marked && count == c -> fenced = true
+				:: else
+#endif
+				fi;
+				f = true
+			}
+		fi;
 #ifndef NO_LOOK
 		if
 		:: stamp[0] > seen[0] || stamp[1] > seen[1] -> goto awake
@@ -115,7 +150,7 @@ active [SLEEPERS] proctype sleeper()
 		/* The kernel compares, and puts to sleep, in one step. */
 		atomic {
 			if
-			:: marked && count == c -> asleep[s] = true
+			:: marked && count == c && fenced == f -> asleep[s] = true
 			:: else -> goto awake
 			fi
 		};

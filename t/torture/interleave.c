@@ -428,7 +428,19 @@ static void add_sleeping(void)
 	add("another", reader, (struct role){ .bus = 2 });
 }
 
-/* Each message is the answer to one: who is not woken wakes nobody. */
+static void hear_one(zcp_sub *sub)
+{
+	zcp_msg msg;
+	int rc;
+
+	while ((rc = zcp_take(sub, &msg)) == 0)
+		need(zcp_wait(sub, NEVER));
+	need(rc);
+	zcp_release(sub, &msg);
+}
+
+/* Each message is the answer to one, by every reader: who is not woken wakes
+ * nobody. */
 static void player(void *arg)
 {
 	const struct role *role = arg;
@@ -436,19 +448,15 @@ static void player(void *arg)
 	const char *other = role->again ? "pong" : "ping";
 	zcp_pub *pub;
 	zcp_sub *sub;
-	zcp_msg msg;
-	int rc;
 
 	need(zcp_offer(bus[role->bus], mine, NULL, &pub));
 	need(zcp_subscribe(bus[role->bus], other, NULL, &sub));
-	need(zcp_pub_wait_readers(pub, 1, NEVER));
+	need(zcp_pub_wait_readers(pub, role->readers, NEVER));
 	for (uint32_t i = 0; i < role->count; i++) {
 		if (role->again)
 			publish_inline(pub, (uint64_t)role->bus, i);
-		while ((rc = zcp_take(sub, &msg)) == 0)
-			need(zcp_wait(sub, NEVER));
-		need(rc);
-		zcp_release(sub, &msg);
+		for (int k = 0; k < role->readers; k++)
+			hear_one(sub);
 		if (!role->again)
 			publish_inline(pub, (uint64_t)role->bus, i);
 	}
@@ -459,8 +467,20 @@ static void player(void *arg)
 static void add_players(void)
 {
 	add("ping", player, (struct role){ .bus = 0, .count = 12,
-	    .again = true });
-	add("pong", player, (struct role){ .bus = 1, .count = 12 });
+	    .readers = 1, .again = true });
+	add("pong", player, (struct role){ .bus = 1, .count = 12,
+	    .readers = 1 });
+}
+
+/* Two sleep on one bell, and need one fence. */
+static void add_two_answering(void)
+{
+	add("ping", player, (struct role){ .bus = 0, .count = 8,
+	    .readers = 2, .again = true });
+	add("pong", player, (struct role){ .bus = 1, .count = 8,
+	    .readers = 1 });
+	add("another", player, (struct role){ .bus = 2, .count = 8,
+	    .readers = 1 });
 }
 
 static void add_contending(void)
@@ -509,6 +529,8 @@ static const struct scene scenes[] = {
 	    .pool = 16 },
 	{ "ping-pong", add_players, .strict = true, .no_kills = true,
 	    .pool = 16 },
+	{ "two answering", add_two_answering, .strict = true,
+	    .no_kills = true, .pool = 16 },
 	{ "little memory", add_contending, .pool = 5 },
 	{ "tap", add_tapped, .pool = 6 },
 	{ "a ring's place reused", add_again, .pool = 16 },
