@@ -37,15 +37,15 @@ void bell_announce(struct bell *bell)
 	futex_wake(&bell->word);
 }
 
-static int sleep_one(struct bell *bell, uint32_t word, uint64_t left)
+static int sleep_one(struct bell *bell, const struct waiter *w, uint64_t left)
 {
 	struct timespec t = {
 		.tv_sec = (time_t)(left / NS_PER_S),
 		.tv_nsec = (long)(left % NS_PER_S),
 	};
 
-	return futex_wait(&bell->word, word, &t) < 0 && errno == EINTR ?
-	    -ZCP_E_INTR : 0;
+	return futex_wait(&bell->word, (uint32_t)w->value, &t) < 0 &&
+	    errno == EINTR ? -ZCP_E_INTR : 0;
 }
 
 static int sleep_many(struct waiter *waiters, unsigned count, uint64_t left)
@@ -69,7 +69,7 @@ static int sleep_many(struct waiter *waiters, unsigned count, uint64_t left)
  */
 static int fence(const struct sleeper *s, struct waiter *marked)
 {
-	bool fenced = s->marks_alone && !s->symmetric;
+	bool shared = s->marks_alone && !s->symmetric, fenced = shared;
 
 	for (unsigned i = 0; i < s->count; i++)
 		fenced = fenced && marked[i].value & BELL_FENCED;
@@ -77,8 +77,7 @@ static int fence(const struct sleeper *s, struct waiter *marked)
 		return 0;
 	if (fence_heavy(s->symmetric) < 0)
 		return -1;
-	for (unsigned i = 0; i < s->count && s->marks_alone &&
-	    !s->symmetric; i++)
+	for (unsigned i = 0; i < s->count && shared; i++)
 		marked[i].value = bell_fenced(s->bells[i],
 		    (uint32_t)marked[i].value);
 	return 0;
@@ -110,8 +109,8 @@ int bell_sleep(const struct sleeper *s, uint64_t left)
 	if (s->waitv && n > 1)
 		rc = sleep_many(waiters, n, left);
 	else
-		rc = sleep_one(s->count ? s->bells[0] : s->unmarked,
-		    (uint32_t)marked[s->count ? 0 : -1].value, left);
+		rc = sleep_one(s->count > 0 ? s->bells[0] : s->unmarked,
+		    s->count > 0 ? marked : waiters, left);
 	if (rc < 0)
 		return error_set(ZCP_E_INTR, "interrupted by a signal");
 	return 0;

@@ -2,7 +2,9 @@
  * bench-latency - one way from publish to take, by size, while both poll:
  * untouched, beside a bare cache-line ping-pong and beside a bare ring of
  * slots; written and read in full, beside bare shared memory that does the
- * same; and the slow ones among many.
+ * same; and the slow ones among many.  And what a line of its own costs any
+ * message: bare lines, one each way, and bare slots beside the ping-pong, which
+ * has one line for both ways.
  *
  *   bench-latency [REPEATS]
  *
@@ -38,6 +40,9 @@ struct trip {
 	_Atomic int ready;
 	char *bare;			/* two payloads for the limit */
 	_Alignas(256) _Atomic uint64_t line;
+	struct {
+		_Alignas(256) _Atomic uint64_t line;
+	} way[2];			/* there, and back */
 	struct bare_ring ring[2];	/* there, and back */
 };
 
@@ -144,6 +149,27 @@ static double bare_slots(struct trip *trip, uint64_t *at, bool first)
 	return (double)(bench_ns() - t) / trip->trips / 2;
 }
 
+/* Both ends of a line each way, of which a word is stored and read. */
+static double bare_lines(struct trip *trip, uint64_t *at, bool first)
+{
+	_Atomic uint64_t *out = &trip->way[!first].line;
+	_Atomic uint64_t *in = &trip->way[first].line;
+	uint64_t t = bench_ns();
+
+	for (int i = 0; i < trip->trips; i++, ++*at) {
+		if (first)
+			atomic_store_explicit(out, *at + 1,
+			    memory_order_release);
+		while (atomic_load_explicit(in, memory_order_acquire) !=
+		    *at + 1)
+			cpu_relax();
+		if (!first)
+			atomic_store_explicit(out, *at + 1,
+			    memory_order_release);
+	}
+	return (double)(bench_ns() - t) / trip->trips / 2;
+}
+
 /* The limit: payload `side` written, the line turned, the other one read. */
 static double bare_ping(struct trip *trip)
 {
@@ -242,13 +268,13 @@ static struct trip *trip_make(size_t size, enum limit limit)
 	trip->trips = 20000;
 	if (limit == TOUCHED && size > 1024)
 		trip->trips = size > 1 << 18 ? 20 : size > 1 << 14 ? 500 : 4000;
-	trip->bare = bench_shared(2 * size);
+	trip->bare = bench_shared(2 * size + 1);
 	return trip;
 }
 
 static void trip_free(struct trip *trip)
 {
-	munmap(trip->bare, 2 * trip->size);
+	munmap(trip->bare, 2 * trip->size + 1);
 	munmap(trip, sizeof(*trip));
 }
 
@@ -258,6 +284,46 @@ static void mean_latency(struct row *row, size_t size, enum limit limit)
 
 	trip->row = row;
 	bench_pair(mean_ping, mean_pong, trip);
+	trip_free(trip);
+}
+
+/* ---- bare beside bare ------------------------------------------------------------------ */
+
+static double floor_ping(void *arg)
+{
+	struct trip *trip = arg;
+	uint64_t at = 0;
+
+	for (int turn = 0; turn < TURNS; turn++) {
+		double limit = bench_ping(&trip->line, (uint64_t)trip->trips);
+
+		row_add(trip->row, trip->limit == LINE ?
+		    bare_lines(trip, &at, true) : bare_slots(trip, &at, true),
+		    limit);
+	}
+	return 0;
+}
+
+static void floor_pong(void *arg)
+{
+	struct trip *trip = arg;
+	uint64_t at = 0;
+
+	for (int turn = 0; turn < TURNS; turn++) {
+		bench_pong(&trip->line, (uint64_t)trip->trips);
+		if (trip->limit == LINE)
+			bare_lines(trip, &at, false);
+		else
+			bare_slots(trip, &at, false);
+	}
+}
+
+static void floor_latency(struct row *row, enum limit limit)
+{
+	struct trip *trip = trip_make(0, limit);
+
+	trip->row = row;
+	bench_pair(floor_ping, floor_pong, trip);
 	trip_free(trip);
 }
 
@@ -349,6 +415,12 @@ static const struct figure {
 	{ 1 << 20, TOUCHED, "1 MiB", "<= 1.25" },
 };
 enum { FIGURES = sizeof(figures) / sizeof(figures[0]) };
+static struct row floor_row[] = {
+	[LINE] = { .name = "one way, bare line each way", .unit = "ns",
+	    .against = "cache-line ping-pong" },
+	[SLOTS] = { .name = "one way, bare ring of slots", .unit = "ns",
+	    .against = "cache-line ping-pong" },
+};
 static const size_t singles[] = { 32, 65536 };
 enum { SINGLES = sizeof(singles) / sizeof(singles[0]) };
 
@@ -397,12 +469,18 @@ int main(int argc, char **argv)
 			mean_latency(&mean_row[k], figures[k].size,
 			    figures[k].limit);
 		}
+		for (enum limit k = LINE; k <= SLOTS; k++) {
+			bench_settle();
+			floor_latency(&floor_row[k], k);
+		}
 		for (int k = 0; k < SINGLES; k++)
 			single_latency(single_row[k], singles[k]);
 	}
 	table_head();
 	for (int i = 0; i < FIGURES; i++)
 		row_print(&mean_row[i]);
+	row_print(&floor_row[LINE]);
+	row_print(&floor_row[SLOTS]);
 	for (int k = 0; k < SINGLES; k++)
 		for (int i = 0; i < PARTS; i++)
 			row_print(&single_row[k][i]);
