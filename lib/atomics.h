@@ -412,6 +412,14 @@ static inline uint32_t bell_load(const struct bell *bell)
 	    memory_order_relaxed);
 }
 
+/* The word of a bell that is not marked, as its ringers advance it whoever
+ * sleeps.  Acquire: the look for news comes after it, or a ring in between would
+ * be slept through; pairs with bell_advance(). */
+static inline uint32_t bell_load_unmarked(const struct bell *bell)
+{
+	return shared_load((shared_u32 *)&bell->word, memory_order_acquire);
+}
+
 /* How often it was rung, as far as a word says. */
 static inline uint32_t bell_rung(uint32_t word)
 {

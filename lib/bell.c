@@ -18,7 +18,7 @@ void bell_wake(struct bell *bell, uint32_t seen)
 {
 	/*
 	 * Lost the CAS: another ringer advanced the count (and wakes all), or
-	 * another sleeper marked it: look again.
+	 * a sleeper has said that it has fenced: look again.
 	 */
 	while (seen & BELL_SLEEPER) {
 		if (bell_advance(bell, seen)) {
@@ -65,7 +65,8 @@ static int sleep_many(struct waiter *waiters, unsigned count, uint64_t left)
  * for news.  With the fence one of the two sees the other.  It fences every
  * ringer, so of many sleepers only the first has to: who finds BELL_FENCED
  * knows that a ringer who overlooked the mark had stored its news before that
- * fence.  -1: the kernel refuses it.
+ * fence.  A bell without a mark needs none, as whoever rings it advances it.
+ * -1: the kernel refuses it.
  */
 static int fence(const struct sleeper *s, struct waiter *marked)
 {
@@ -78,8 +79,9 @@ static int fence(const struct sleeper *s, struct waiter *marked)
 	if (fence_heavy(s->symmetric) < 0)
 		return -1;
 	for (unsigned i = 0; i < s->count && shared; i++)
-		marked[i].value = bell_fenced(s->bells[i],
-		    (uint32_t)marked[i].value);
+		if (!(marked[i].value & BELL_FENCED))
+			marked[i].value = bell_fenced(s->bells[i],
+			    (uint32_t)marked[i].value);
 	return 0;
 }
 
@@ -95,7 +97,8 @@ int bell_sleep(const struct sleeper *s, uint64_t left)
 	int rc;
 
 	if (s->unmarked != NULL)
-		*marked++ = waiter(s->unmarked, bell_load(s->unmarked));
+		*marked++ = waiter(s->unmarked,
+		    bell_load_unmarked(s->unmarked));
 	for (unsigned i = 0; i < s->count; i++)
 		marked[i] = waiter(s->bells[i], bell_mark(s->bells[i]));
 	/* Without the fence a short nap keeps the promise. */

@@ -20,8 +20,9 @@ struct sleeper {
 	unsigned count;
 	struct bell *unmarked;		/* announced by who rings it; or NULL */
 	bool symmetric, waitv;		/* the domain's */
-	/* Who rings looks at nothing of ours but the marks: then the fence of
-	 * another sleeper serves us, too. */
+	/* Who has news stores it, fences lightly and looks at the mark, or
+	 * advances the bell anyhow; at nothing else of ours.  Then the fence
+	 * of another sleeper serves us, too. */
 	bool marks_alone;
 	bell_ready *ready;
 	void *arg;

@@ -312,7 +312,11 @@ void pollable_arm(struct pollable *p, const struct several *s)
 	pthread_mutex_unlock(&p->lock);
 	if (armed || !clear(p))
 		return;
-	if (several_ready(s, &due) || !watch_all(p, s)) {
+	/* Looked at once more behind the list, on which is not what had come:
+	 * where messages are held back for their order that is no news, but
+	 * says when it is due. */
+	if (several_ready(s, &due) || !watch_all(p, s) ||
+	    several_ready(s, &due)) {
 		say_readable(p);
 		return;
 	}

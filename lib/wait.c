@@ -90,14 +90,29 @@ static bool ready_now(void *arg)
 	return several_ready(arg, &due);
 }
 
+struct until {
+	const struct several *s;
+	uint64_t due;			/* as planned */
+};
+
+/* Or something has come that is due earlier than planned. */
+static bool plan_changed(void *arg)
+{
+	struct until *until = arg;
+	uint64_t due = until->due;
+
+	return several_ready(until->s, &due) || due < until->due;
+}
+
 int several_wait(const struct several *s, struct spin *spin, int64_t timeout)
 {
-	uint64_t deadline = deadline_after(timeout), due, left, began;
+	uint64_t deadline = deadline_after(timeout), left, began;
+	struct until until = { .s = s };
 	struct domain *d = &s->sub[0]->bus->d;
 	struct bell *bells[BELLS_MAX];
 	struct sleeper sleeper = { .bells = bells, .symmetric = d->symmetric,
-	    .waitv = d->waitv, .marks_alone = true, .ready = ready_now,
-	    .arg = (void *)s };
+	    .waitv = d->waitv, .marks_alone = true, .ready = plan_changed,
+	    .arg = &until };
 	int rc;
 
 	if (ready_now((void *)s) || (timeout != 0 &&
@@ -106,12 +121,12 @@ int several_wait(const struct several *s, struct spin *spin, int64_t timeout)
 	began = clock_ns();
 	sleeper.count = several_bells(s, bells, BELLS_MAX - 1, &sleeper.unmarked);
 	for (;;) {
-		due = deadline;
-		if (several_ready(s, &due)) {
+		until.due = deadline;
+		if (several_ready(s, &until.due)) {
 			spin_learn(spin, began);
 			return 1;
 		}
-		if ((left = deadline_left(due, BELL_RECHECK)) > 0 &&
+		if ((left = deadline_left(until.due, BELL_RECHECK)) > 0 &&
 		    (rc = bell_sleep(&sleeper, left)) < 0)
 			return rc;
 		if (left == 0 && deadline_left(deadline, 1) == 0)

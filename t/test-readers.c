@@ -995,6 +995,68 @@ START_TEST(a_merged_subscription_has_a_descriptor_that_knows_the_time)
 }
 END_TEST
 
+struct prompt_sender {
+	zcp_pub *pub;
+	_Atomic uint64_t asked;		/* messages; UINT64_MAX: no more */
+};
+
+/* Sooner or a little later after each is asked for. */
+static void *send_promptly(void *arg)
+{
+	struct prompt_sender *s = arg;
+
+	for (uint64_t n = 0;;) {
+		uint64_t asked = s->asked;
+
+		if (asked == UINT64_MAX)
+			return NULL;
+		if (asked == n) {
+			sched_yield();
+			continue;
+		}
+		for (uint64_t i = 0; i < n % 50; i++)
+			cpu_relax();
+		send_number(s->pub, n++, 8);
+	}
+}
+
+/* Each is asked for just before the descriptor is armed, and comes while it is:
+ * it is on the list of what is waited for, or known to be held back. */
+START_TEST(no_merged_message_comes_unseen_between_two_looks)
+{
+	struct prompt_sender s = { 0 };
+	struct merged m;
+	uint64_t next = 0;
+	pthread_t thread;
+	int fd, rc;
+
+	start(_i);
+	merge(&m, NS_PER_MS / 10);
+	s.pub = m.speaking;
+	fd = zcp_sub_fd(m.sub);
+	must(fd);
+	drain_descriptor(m.sub, fd, &next);
+	ck_assert_int_eq(pthread_create(&thread, NULL, send_promptly, &s), 0);
+	s.asked = 1;
+	while (next < 10000) {
+		zcp_msg msg;
+
+		if ((rc = zcp_take(m.sub, &msg)) == 0) {
+			ck_assert(readable(fd, 10000));
+			continue;
+		}
+		must(rc);
+		ck_assert_uint_eq(number(&msg), next);
+		zcp_release(m.sub, &msg);
+		s.asked = ++next + 1;
+	}
+	s.asked = UINT64_MAX;
+	pthread_join(thread, NULL);
+	end_merged(&m);
+	stop();
+}
+END_TEST
+
 int main(void)
 {
 	TCase *t = tcase_create("readers");
@@ -1040,5 +1102,6 @@ int main(void)
 	in_each_mode(t, one_descriptor_serves_a_set_that_changes);
 	in_each_mode(t,
 	    a_merged_subscription_has_a_descriptor_that_knows_the_time);
+	in_each_mode(t, no_merged_message_comes_unseen_between_two_looks);
 	return run_tests("readers", t);
 }

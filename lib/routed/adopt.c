@@ -103,6 +103,7 @@ static void wake_everybody(struct routed *r)
 		generation_bump(r, i);
 	chain_each(&r->of_state, PORTS_ENDED, i, after)
 		generation_bump(r, i);
+	fence_light(r->d.symmetric);
 	for (uint32_t i = 0; i < bell_count(r->d.max_topics, r->d.max_ports); i++)
 		bell_ring(domain_bell(&r->d, i));
 	bell_announce(domain_bell(&r->d, BELL_DOMAIN));

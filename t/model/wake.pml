@@ -38,6 +38,15 @@ end:	do
 	od
 }
 
+#define may_die (s == 1 && !killed)
+inline die_perhaps()
+{
+	if
+	:: may_die -> killed = true; goto dead
+	:: skip
+	fi
+}
+
 inline wake_all() { d_step { asleep[0] = false; asleep[1] = false } }
 
 inline ring()
@@ -102,7 +111,7 @@ active [SLEEPERS] proctype sleeper()
 
 	do
 	:: seen[0] == MESSAGES && seen[1] == MESSAGES -> break
-	:: s == 1 && !killed -> killed = true; break
+	:: may_die -> killed = true; break
 	:: stamp[0] > seen[0] -> seen[0] = stamp[0]
 	:: stamp[1] > seen[1] -> seen[1] = stamp[1]
 	:: stamp[0] == seen[0] && stamp[1] == seen[1] &&
@@ -113,6 +122,7 @@ active [SLEEPERS] proctype sleeper()
 #else
 		atomic { marked = true; c = count; f = fenced };
 #endif
+		die_perhaps();
 #ifdef FENCED_FIRST
 		atomic {
 			if
@@ -129,6 +139,7 @@ active [SLEEPERS] proctype sleeper()
 			atomic { p = 0; settle(p) };
 			atomic { p = 1; settle(p) };
 #endif
+			die_perhaps();
 			atomic {
 				if
 #ifdef FENCED_ANYHOW
@@ -141,6 +152,7 @@ active [SLEEPERS] proctype sleeper()
 				f = true
 			}
 		fi;
+		die_perhaps();
 #ifndef NO_LOOK
 		if
 		:: stamp[0] > seen[0] || stamp[1] > seen[1] -> goto awake
@@ -154,7 +166,11 @@ active [SLEEPERS] proctype sleeper()
 			:: else -> goto awake
 			fi
 		};
-		!asleep[s];
+		if
+		:: !asleep[s]
+		:: may_die -> killed = true; goto dead
+		fi;
 awake:		skip
-	od
+	od;
+dead:	skip
 }
