@@ -66,15 +66,19 @@ int feed_open(struct feed *f, struct domain *d, uint64_t link,
 /*
  * As far as the owner had published, at least: its head, or, where it died
  * within a batch, its stamps.  (The stamps of one that lives may be written
- * over while they are looked at.)
+ * over while they are looked at.)  A head that its ring has no room for is not
+ * believed; but the tail may be far beyond our cursor by now.
  */
 static uint64_t published_by_now(const struct feed *f)
 {
+	bool ours;
 	uint64_t head = news_load(&f->ring->head);
-	uint64_t end = ring_end(f->ring, f->mask, f->at, f->at);
+	uint64_t tail = feed_tail(f, head, &ours), end;
 
-	return head > end && head - f->at <= (uint64_t)f->mask + 1 ? head :
-	    end;
+	if (!ours)
+		return f->at;
+	end = ring_end(f->ring, f->mask, tail, f->at);
+	return head > end && head - tail <= (uint64_t)f->mask + 1 ? head : end;
 }
 
 /*

@@ -727,11 +727,14 @@ static void run_systematic(const struct scene *s)
 	    (unsigned long long)total_steps);
 }
 
-/* `one` stops at each of its steps until `other` makes its pause. */
-static uint64_t run_pair(int one, int other, uint32_t pause, uint64_t most)
+/* `one` stops at each of its steps until `other` makes its pause; in another
+ * order of the rest each time. */
+static uint64_t run_pair(int one, int other, uint32_t pause, uint64_t most,
+    uint64_t before)
 {
 	for (uint64_t at = 1; at <= most; at++) {
-		course = (struct course){ .seed = (uint32_t)at, .kill = -1,
+		course = (struct course){ .seed = (uint32_t)(before + at),
+		    .kill = -1,
 		    .preempt = -1, .calm = 16, .lazy = 1024,
 		    .weak = at % 2, .stall = one, .stall_at = at,
 		    .stall_for = 3000, .then = other, .then_pause = pause };
@@ -757,7 +760,7 @@ static void run_directed(const struct scene *s)
 			for (uint32_t n = 1; n <= PAUSES; n++)
 				if (other != one && most[other] > 0)
 					runs += run_pair(one, other, n,
-					    most[one]);
+					    most[one], runs);
 	printf("%-22s %llu orders with two stops, %llu steps\n", s->name,
 	    (unsigned long long)runs, (unsigned long long)total_steps);
 }
