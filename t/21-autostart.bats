@@ -23,7 +23,7 @@ load helper
     run cat "$WORK"/out*
     assert_equal "$(sort -u <<<"$output")" hello
     assert_equal "${#lines[@]}" 10
-    assert_equal "$(pgrep -cf "^zcp-routed --private .*-d $ZCP_DOMAIN\$")" 1
+    assert_equal "$(pgrep -cf "^zcp-routed --private -b -q -d $ZCP_DOMAIN\$")" 1
 }
 
 @test "a private daemon ends after its last participant, and leaves nothing" {

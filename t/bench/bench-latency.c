@@ -32,17 +32,19 @@ struct bare_ring {
 	_Alignas(64) _Atomic uint64_t slot[BARE_SLOTS][WORDS];
 };
 
+struct trip;
+/* Both ends of what costs nothing but its lines: ns one way. */
+typedef double bare_floor(struct trip *trip, uint64_t *at, bool first);
+
 struct trip {
 	struct row *row;		/* the limit, and the bus */
 	size_t size;
 	enum limit { LINE, SLOTS, TOUCHED } limit;	/* TOUCHED: the bus, too */
 	int trips;			/* a turn */
+	bare_floor *floor;
 	_Atomic int ready;
 	char *bare;			/* two payloads for the limit */
 	_Alignas(256) _Atomic uint64_t line;
-	struct {
-		_Alignas(256) _Atomic uint64_t line;
-	} way[2];			/* there, and back */
 	struct bare_ring ring[2];	/* there, and back */
 };
 
@@ -110,64 +112,57 @@ static void hear(struct ends *e, const struct trip *trip)
 	zcp_release(e->sub, &msg);
 }
 
-static void slot_say(struct bare_ring *ring, uint64_t i)
+static inline void slot_say(struct bare_ring *ring, uint64_t i, int slots,
+    int words)
 {
-	_Atomic uint64_t *slot = ring->slot[i % BARE_SLOTS];
+	_Atomic uint64_t *slot = ring->slot[i % (unsigned)slots];
 
-	for (int k = 1; k < WORDS; k++)
+	for (int k = 1; k < words; k++)
 		atomic_store_explicit(&slot[k], i, memory_order_relaxed);
 	atomic_store_explicit(&slot[0], i + 1, memory_order_release);
 }
 
-static uint64_t slot_hear(struct bare_ring *ring, uint64_t i)
+static inline uint64_t slot_hear(struct bare_ring *ring, uint64_t i, int slots,
+    int words)
 {
-	_Atomic uint64_t *slot = ring->slot[i % BARE_SLOTS];
+	_Atomic uint64_t *slot = ring->slot[i % (unsigned)slots];
 	uint64_t sum = 0;
 
 	while (atomic_load_explicit(&slot[0], memory_order_acquire) != i + 1)
 		cpu_relax();
-	for (int k = 1; k < WORDS; k++)
+	for (int k = 1; k < words; k++)
 		sum += atomic_load_explicit(&slot[k], memory_order_relaxed);
 	return sum;
 }
 
-/* Both ends of it: ns one way. */
-static double bare_slots(struct trip *trip, uint64_t *at, bool first)
+/* Both ends of two rings: ns one way. */
+static inline double bare_rings(struct trip *trip, uint64_t *at, bool first,
+    int slots, int words)
 {
 	uint64_t t = bench_ns(), sum = 0;
 	volatile uint64_t sink;
 
 	for (int i = 0; i < trip->trips; i++, ++*at) {
 		if (first)
-			slot_say(&trip->ring[0], *at);
-		sum += slot_hear(&trip->ring[first], *at);
+			slot_say(&trip->ring[0], *at, slots, words);
+		sum += slot_hear(&trip->ring[first], *at, slots, words);
 		if (!first)
-			slot_say(&trip->ring[1], *at);
+			slot_say(&trip->ring[1], *at, slots, words);
 	}
 	sink = sum;
 	(void)sink;
 	return (double)(bench_ns() - t) / trip->trips / 2;
 }
 
-/* Both ends of a line each way, of which a word is stored and read. */
+static double bare_slots(struct trip *trip, uint64_t *at, bool first)
+{
+	return bare_rings(trip, at, first, BARE_SLOTS, WORDS);
+}
+
+/* A line each way, of which a word is stored and read. */
 static double bare_lines(struct trip *trip, uint64_t *at, bool first)
 {
-	_Atomic uint64_t *out = &trip->way[!first].line;
-	_Atomic uint64_t *in = &trip->way[first].line;
-	uint64_t t = bench_ns();
-
-	for (int i = 0; i < trip->trips; i++, ++*at) {
-		if (first)
-			atomic_store_explicit(out, *at + 1,
-			    memory_order_release);
-		while (atomic_load_explicit(in, memory_order_acquire) !=
-		    *at + 1)
-			cpu_relax();
-		if (!first)
-			atomic_store_explicit(out, *at + 1,
-			    memory_order_release);
-	}
-	return (double)(bench_ns() - t) / trip->trips / 2;
+	return bare_rings(trip, at, first, 1, 1);
 }
 
 /* The limit: payload `side` written, the line turned, the other one read. */
@@ -268,13 +263,13 @@ static struct trip *trip_make(size_t size, enum limit limit)
 	trip->trips = 20000;
 	if (limit == TOUCHED && size > 1024)
 		trip->trips = size > 1 << 18 ? 20 : size > 1 << 14 ? 500 : 4000;
-	trip->bare = bench_shared(2 * size + 1);
+	trip->bare = bench_shared(2 * size);
 	return trip;
 }
 
 static void trip_free(struct trip *trip)
 {
-	munmap(trip->bare, 2 * trip->size + 1);
+	munmap(trip->bare, 2 * trip->size);
 	munmap(trip, sizeof(*trip));
 }
 
@@ -297,9 +292,7 @@ static double floor_ping(void *arg)
 	for (int turn = 0; turn < TURNS; turn++) {
 		double limit = bench_ping(&trip->line, (uint64_t)trip->trips);
 
-		row_add(trip->row, trip->limit == LINE ?
-		    bare_lines(trip, &at, true) : bare_slots(trip, &at, true),
-		    limit);
+		row_add(trip->row, trip->floor(trip, &at, true), limit);
 	}
 	return 0;
 }
@@ -311,18 +304,16 @@ static void floor_pong(void *arg)
 
 	for (int turn = 0; turn < TURNS; turn++) {
 		bench_pong(&trip->line, (uint64_t)trip->trips);
-		if (trip->limit == LINE)
-			bare_lines(trip, &at, false);
-		else
-			bare_slots(trip, &at, false);
+		trip->floor(trip, &at, false);
 	}
 }
 
-static void floor_latency(struct row *row, enum limit limit)
+static void floor_latency(struct row *row, bare_floor *floor)
 {
-	struct trip *trip = trip_make(0, limit);
+	struct trip *trip = trip_make(sizeof(uint64_t) * WORDS, LINE);
 
 	trip->row = row;
+	trip->floor = floor;
 	bench_pair(floor_ping, floor_pong, trip);
 	trip_free(trip);
 }
@@ -415,12 +406,10 @@ static const struct figure {
 	{ 1 << 20, TOUCHED, "1 MiB", "<= 1.25" },
 };
 enum { FIGURES = sizeof(figures) / sizeof(figures[0]) };
-static struct row floor_row[] = {
-	[LINE] = { .name = "one way, bare line each way", .unit = "ns",
-	    .against = "cache-line ping-pong" },
-	[SLOTS] = { .name = "one way, bare ring of slots", .unit = "ns",
-	    .against = "cache-line ping-pong" },
-};
+static struct row lines_row = { .name = "one way, bare line each way",
+    .unit = "ns", .against = "cache-line ping-pong" };
+static struct row slots_row = { .name = "one way, bare ring of slots",
+    .unit = "ns", .against = "cache-line ping-pong" };
 static const size_t singles[] = { 32, 65536 };
 enum { SINGLES = sizeof(singles) / sizeof(singles[0]) };
 
@@ -469,18 +458,18 @@ int main(int argc, char **argv)
 			mean_latency(&mean_row[k], figures[k].size,
 			    figures[k].limit);
 		}
-		for (enum limit k = LINE; k <= SLOTS; k++) {
-			bench_settle();
-			floor_latency(&floor_row[k], k);
-		}
+		bench_settle();
+		floor_latency(&lines_row, bare_lines);
+		bench_settle();
+		floor_latency(&slots_row, bare_slots);
 		for (int k = 0; k < SINGLES; k++)
 			single_latency(single_row[k], singles[k]);
 	}
 	table_head();
 	for (int i = 0; i < FIGURES; i++)
 		row_print(&mean_row[i]);
-	row_print(&floor_row[LINE]);
-	row_print(&floor_row[SLOTS]);
+	row_print(&lines_row);
+	row_print(&slots_row);
 	for (int k = 0; k < SINGLES; k++)
 		for (int i = 0; i < PARTS; i++)
 			row_print(&single_row[k][i]);

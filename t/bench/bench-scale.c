@@ -119,13 +119,14 @@ static void wake_all(struct dormitory *d,
 	}
 }
 
-/* Until the last of them is awake; *own: until the waker may go on.  us */
+/* Back to one processor.  Until the last of them is awake; *own: until the waker may go on.  us */
 static double dormitory_close(struct dormitory *d, double *own)
 {
 	double us;
 
 	for (int i = 0; i < d->sleepers; i++)
 		wait(NULL);
+	bench_pin(0);
 	*own = median(d->own, WAKES) / 1000;
 	us = median(d->until_last, WAKES) / 1000;
 	munmap(d, sizeof(*d));

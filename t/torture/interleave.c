@@ -734,8 +734,7 @@ static uint64_t run_pair(int one, int other, uint32_t pause, uint64_t most,
 {
 	for (uint64_t at = 1; at <= most; at++) {
 		course = (struct course){ .seed = (uint32_t)(before + at),
-		    .kill = -1,
-		    .preempt = -1, .calm = 16, .lazy = 1024,
+		    .kill = -1, .preempt = -1, .calm = 16, .lazy = 1024,
 		    .weak = at % 2, .stall = one, .stall_at = at,
 		    .stall_for = 3000, .then = other, .then_pause = pause };
 		run_course();
