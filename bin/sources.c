@@ -34,6 +34,7 @@ int sources_subscribe(struct sources *s, const char *topic,
 		return cli_failed(rc);
 	if ((source = add(s, topic)) == NULL)
 		return CLI_ERROR;
+	source->reliable = !options->lossy;
 	if ((rc = zcp_subscribe(s->bus, topic, options, &source->sub)) < 0 ||
 	    (rc = zcp_waitset_add(s->set, source->sub)) < 0)
 		return cli_failed(rc);
@@ -191,6 +192,7 @@ static void let_go(struct sources *s)
 		if (zcp_sub_status(s->source[k].sub, &info) < 0 ||
 		    (info.seen > 0 && info.publishers == 0)) {
 			zcp_unsubscribe(&s->source[k].sub);
+			s->gone_lost += s->source[k].lost;
 			s->source[k] = s->source[--s->count];
 		}
 }
@@ -219,6 +221,7 @@ static int redeemer_of(struct sources *s, const char *handle, size_t *k)
 	*k = s->count;
 	if ((source = add(s, "handles")) == NULL)
 		return -ZCP_E_SYS;
+	source->reliable = true;
 	if ((rc = zcp_redeemer(s->bus, handle, NULL, &source->sub)) < 0)
 		s->count--;
 	return rc;
@@ -288,6 +291,19 @@ uint32_t sources_missed(struct source *source)
 	    info.unfollowed == source->missed)
 		return 0;
 	return source->missed = info.unfollowed;
+}
+
+void sources_look_for_losses(struct sources *s)
+{
+	zcp_sub_info info;
+
+	for (size_t k = 0; k < s->count; k++) {
+		struct source *o = &s->source[k];
+
+		if (o->sub != NULL && zcp_sub_status(o->sub, &info) == 0 &&
+		    info.lost > o->lost)
+			o->lost = info.lost;
+	}
 }
 
 void sources_origin(const struct sources *s, const zcp_msg *msg,

@@ -14,6 +14,7 @@
 struct source {
 	const char *topic;		/* as given */
 	zcp_sub *sub;
+	bool reliable;			/* it was to lose nothing */
 	uint64_t lost, reported;
 	uint32_t missed;		/* publishers that are not followed */
 	zcp_msg ahead;			/* ordered: its next message */
@@ -34,6 +35,7 @@ struct sources {
 	bool ended;			/* no more handles */
 	uint64_t refused;		/* handles that were no good */
 	bool flushed;			/* nothing is held: redeemers may go */
+	uint64_t gone_lost;		/* by redeemers that have gone */
 	size_t last;			/* source of the last message */
 };
 
@@ -54,6 +56,9 @@ int sources_take(struct sources *s, zcp_msg *msg, size_t *count,
 
 /* How many publishers a source misses since the last call; 0: no more. */
 uint32_t sources_missed(struct source *source);
+
+/* Counts what each subscription has lost that no take has told of yet. */
+void sources_look_for_losses(struct sources *s);
 
 /* Where the last message came from. */
 void sources_origin(const struct sources *s, const zcp_msg *msg,

@@ -72,7 +72,8 @@ static struct poptOption options[] = {
 	{ "drop", '\0', POPT_ARG_NONE, &drop, 0,
 	    "never make a publisher wait: lose messages and count them", NULL },
 	{ "reliable", '\0', POPT_ARG_NONE, &reliable, 0,
-	    "lose nothing, for patterns too", NULL },
+	    "lose nothing, for patterns too; status 4 if something was lost "
+	    "all the same", NULL },
 	{ "tap", '\0', POPT_ARG_NONE, &tap, 0,
 	    "watch without taking a reader's place (one TOPIC)", NULL },
 	{ "handles", '\0', POPT_ARG_NONE, &handles, 0,
@@ -80,7 +81,8 @@ static struct poptOption options[] = {
 	{ "stats", '\0', POPT_ARG_NONE, &stats, 0,
 	    "rate, spacing, delay and losses on stderr, once a second", NULL },
 	{ "fail-on-loss", '\0', POPT_ARG_NONE, &fail_on_loss, 0,
-	    "end with status 4 if messages were lost", NULL },
+	    "end with status 4 if messages were lost, also where they may be "
+	    "(patterns, --drop, --tap)", NULL },
 	CLI_COMMON,
 	POPT_AUTOHELP
 	POPT_TABLEEND
@@ -109,6 +111,7 @@ static struct session {
 	int64_t deadline, last;		/* when the last message came */
 	int64_t next_report, next_due;
 	bool missed;			/* publishers were not followed */
+	bool broken;			/* a reliable source lost messages */
 } session;
 
 /* ---- options ------------------------------------------------------------------ */
@@ -260,7 +263,7 @@ static int check_options(const char *const *topics)
 
 static uint64_t lost_in_all(const struct session *s)
 {
-	uint64_t lost = 0;
+	uint64_t lost = s->in.gone_lost;
 
 	for (size_t k = 0; k < s->in.count; k++)
 		lost += s->in.source[k].lost;
@@ -272,6 +275,7 @@ static void report_losses(struct session *s, bool at_end)
 	if (!at_end && now_ns() < s->next_report)
 		return;
 	s->next_report = now_ns() + SECOND;
+	s->broken |= s->in.gone_lost > 0;
 	for (size_t k = 0; k < s->in.count; k++) {
 		struct source *o = &s->in.source[k];
 
@@ -282,7 +286,13 @@ static void report_losses(struct session *s, bool at_end)
 		s->missed |= o->missed > 0;
 		if (o->lost == o->reported)
 			continue;
-		cli_note("%s: %" PRIu64 " messages lost", o->topic, o->lost);
+		s->broken |= o->reliable;
+		if (o->reliable)
+			cli_error("%s: %" PRIu64 " messages lost", o->topic,
+			    o->lost);
+		else
+			cli_note("%s: %" PRIu64 " messages lost", o->topic,
+			    o->lost);
 		o->reported = o->lost;
 	}
 }
@@ -489,6 +499,7 @@ static int follow(struct session *s)
 
 static int open_sources(struct session *s, const char *const *topics)
 {
+	bool recording = chosen.framing.kind == FRAMING_FRAME;
 	zcp_sub_options o = chosen.sub;
 	int status = CLI_OK;
 
@@ -498,7 +509,8 @@ static int open_sources(struct session *s, const char *const *topics)
 		return sources_tap(&s->in, topics[0]);
 	s->in.order = o.merge;
 	for (; *topics != NULL && status == CLI_OK; topics++) {
-		o.lossy = drop || (!reliable && is_pattern(*topics));
+		o.lossy = drop || (!reliable && !recording &&
+		    is_pattern(*topics));
 		status = sources_subscribe(&s->in, *topics, &o);
 	}
 	return status;
@@ -506,9 +518,14 @@ static int open_sources(struct session *s, const char *const *topics)
 
 static int sum_up(struct session *s, int status)
 {
-	uint64_t lost = lost_in_all(s);
+	uint64_t lost;
 
 	exec_wait(&exec);
+	/* With as many messages as were asked for, what was lost behind them
+	 * does not matter. */
+	if (s->taken < chosen.limit)
+		sources_look_for_losses(&s->in);
+	lost = lost_in_all(s);
 	report_losses(s, true);
 	stats_end(lost);
 	if (exec.failed > 0)
@@ -522,8 +539,8 @@ static int sum_up(struct session *s, int status)
 		    lost);
 	if (status == CLI_OK && (exec.failed > 0 || s->in.refused > 0))
 		return CLI_ERROR;
-	return status == CLI_OK && fail_on_loss && (lost > 0 || s->missed) ?
-	    CLI_LOSS : status;
+	return status == CLI_OK && (s->broken || (fail_on_loss &&
+	    (lost > 0 || s->missed))) ? CLI_LOSS : status;
 }
 
 static int run(const char *const *operands)

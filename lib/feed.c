@@ -194,6 +194,17 @@ void feed_look_for_end(struct feed *f)
 	feed_let_go(f);
 }
 
+uint64_t feed_lost(const struct feed *f)
+{
+	uint64_t tail;
+	bool ours;
+
+	if (f->state != FEED_JOINED)
+		return 0;
+	tail = feed_tail(f, f->at, &ours);
+	return ours && tail > f->at && tail > f->joined_end ? tail - f->at : 0;
+}
+
 void feed_close(struct feed *f)
 {
 	uint32_t pools = 0;

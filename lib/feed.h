@@ -120,6 +120,9 @@ bool feed_ready(const struct feed *f);
 /* The ring is empty: has its publisher ended?  Then it is let go. */
 void feed_look_for_end(struct feed *f);
 
+/* Messages overwritten before they were taken, of which the next take tells. */
+uint64_t feed_lost(const struct feed *f);
+
 /* Gives back every hold and the place in the ring. */
 void feed_close(struct feed *f);
 

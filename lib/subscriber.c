@@ -366,9 +366,12 @@ int zcp_sub_status(zcp_sub *sub, zcp_sub_info *info)
 	info->unfollowed = fact_load32(
 	    &sub->bus->d.ports[sub->port].unfollowed);
 	info->publishers = 0;
-	for (uint32_t k = 0; k < sub->count; k++)
+	info->lost += sub->untold;
+	for (uint32_t k = 0; k < sub->count; k++) {
+		info->lost += feed_lost(sub_feed(sub, k));
 		if (sub_feed(sub, k)->state != FEED_ENDED)
 			info->publishers++;
+	}
 	/* A loss that is still to be told. */
 	if (sub->untold > 0 && info->publishers == 0)
 		info->publishers = 1;

@@ -461,7 +461,7 @@ typedef struct zcp_sub_info {
 				   followed, and all of theirs is missed */
 	uint64_t messages;	/* taken so far */
 	uint64_t bytes;
-	uint64_t lost;
+	uint64_t lost;		/* what the next take tells of included */
 	char died_name[64];	/* the last that died: "name (pid N)" */
 } zcp_sub_info;
 

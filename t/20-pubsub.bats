@@ -337,6 +337,49 @@ load helper
     assert_equal $(($(wc -l <"$WORK/out") + lost)) 100000
 }
 
+# Stopped for so long that nobody waits for it: $reader has lost messages.
+stop_reader_and_overrun() {
+    kill -STOP "$reader"
+    eventually status_has 'state=stalled'
+    seq 100000 | zcp-pub t
+    kill -CONT "$reader"
+}
+
+@test "a reliable reader that lost messages ends with 4 by itself" {
+    start_routed --heartbeat 50ms
+    reader -q -e t
+    stop_reader_and_overrun
+    ends_with 4 "$reader"
+    local lost
+    lost=$(sed -n 's/.*zcp-sub: t: \([0-9]*\) messages lost/\1/p' "$WORK/err" | tail -n 1)
+    assert_equal $(($(wc -l <"$WORK/out") + lost)) 100000
+}
+
+@test "a stream that was cut by a stop is not taken for complete" {
+    start_routed --heartbeat 50ms
+    # As zcp-sub(1) has it.
+    spawn bash -c 'echo $$ >"$0/pid"; zcp-sub -F raw -e t >"$0/out" && echo complete >"$0/complete"' "$WORK"
+    eventually status_has subscribers=1
+    reader=$(pgrep -P "$(cat "$WORK/pid")")
+    stop_reader_and_overrun
+    ends_with 4 "$!"
+    [ ! -e "$WORK/complete" ]
+}
+
+@test "a recording of a pattern is reliable unless it is told otherwise" {
+    start_routed
+    reader -F frame 'rec/*'
+    status_has 'reliable=1'
+    kill "$reader"
+    eventually status_has subscribers=0
+    reader -F frame --drop 'rec/*'
+    status_has 'reliable=0'
+    kill "$reader"
+    eventually status_has subscribers=0
+    reader 'rec/*'
+    status_has 'reliable=0'
+}
+
 @test "a slow reader holds its publisher up and loses nothing" {
     start_routed
     mkfifo "$WORK/fifo"

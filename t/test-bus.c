@@ -370,6 +370,31 @@ START_TEST(lapped_reader_is_told_how_many_it_lost)
 }
 END_TEST
 
+START_TEST(status_counts_a_loss_before_the_take_that_tells_of_it)
+{
+	zcp_sub_info before, after;
+	zcp_msg msg;
+	zcp_sub *sub;
+	zcp_pub *pub;
+
+	start(_i);
+	sub = subscribe(ZCP_LOSSY);
+	pub = offer(16, 0);
+	send_number(pub, 0, 8);
+	expect(sub, 0);
+	for (uint64_t i = 1; i < 100; i++)
+		send_number(pub, i, 8);
+	must(zcp_sub_status(sub, &before));
+	ck_assert_int_eq(zcp_take(sub, &msg), -ZCP_E_LAPPED);
+	ck_assert_uint_eq(before.lost, msg.lost);
+	must(zcp_sub_status(sub, &after));
+	ck_assert_uint_eq(after.lost, msg.lost);
+	zcp_stop_offer(&pub);
+	zcp_unsubscribe(&sub);
+	stop();
+}
+END_TEST
+
 START_TEST(what_a_lossy_reader_holds_is_not_overwritten)
 {
 	zcp_msg msg, other;
@@ -1032,6 +1057,7 @@ int main(void)
 	in_each_mode(t, a_reader_that_leaves_lets_the_publisher_go_on);
 	in_each_mode(t, a_publisher_can_wait_for_its_audience);
 	in_each_mode(t, lapped_reader_is_told_how_many_it_lost);
+	in_each_mode(t, status_counts_a_loss_before_the_take_that_tells_of_it);
 	in_each_mode(t, what_a_lossy_reader_holds_is_not_overwritten);
 	in_each_mode(t, lossy_readers_leave_half_of_every_pool_alone);
 	in_each_mode(t, the_smallest_class_that_fits_is_taken_then_the_next);
