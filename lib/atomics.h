@@ -147,6 +147,13 @@ static inline void news_add(shared_u64 *word, uint64_t n)
 	news_store(word, news_load(word) + n);
 }
 
+/*
+ * A field of a record that never changes while its state and serial stay: one
+ * load, so that what is checked is what is used, though damage may change it
+ * in between.
+ */
+#define once(field) (*(const volatile __typeof__(field) *)&(field))
+
 /* ---- facts: stored when complete, believed when loaded ------------------ */
 
 /*

@@ -276,64 +276,54 @@ struct limits readers_limits(const struct reader_set *set,
 
 /* ---- held chunks --------------------------------------------------------------- */
 
-static uint32_t spread(uint32_t chunk)
+static bool open_set(struct hold_set *set, const struct pools *pools)
 {
-	return chunk * UINT32_C(2654435769);	/* Knuth's multiplicative hash */
+	uint32_t words = 0;
+
+	for (uint32_t i = 0; i < pools->count; i++) {
+		set->first[i] = words;
+		set->limit[i] = pools->pool[i].limit;
+		words += (set->limit[i] + 63) / 64;
+	}
+	set->bit = calloc(words, sizeof(*set->bit));
+	set->used = malloc(words * sizeof(*set->used));
+	if (set->bit != NULL && set->used != NULL)
+		return true;
+	hold_set_free(set);
+	return false;
 }
 
 void hold_set_clear(struct hold_set *set)
 {
-	if (set->count > 0)
-		memset(set->slot, 0xff, set->room * sizeof(*set->slot));
-	set->count = 0;
+	for (uint32_t i = 0; i < set->words; i++)
+		set->bit[set->used[i]] = 0;
+	set->words = set->count = 0;
 }
 
-static void insert(uint32_t *slot, uint32_t room, uint32_t chunk)
+bool hold_set_add(struct hold_set *set, const struct pools *pools,
+    uint32_t chunk)
 {
-	uint32_t i = spread(chunk) & (room - 1);
+	uint32_t pool = chunk_pool(chunk), index = chunk_index(chunk), word;
+	uint64_t bit = UINT64_C(1) << index % 64;
 
-	while (slot[i] != NO_CHUNK)
-		i = (i + 1) & (room - 1);
-	slot[i] = chunk;
-}
-
-bool hold_set_add(struct hold_set *set, uint32_t chunk)
-{
-	if (chunk == NO_CHUNK || hold_set_has(set, chunk))
+	if (pool >= pools->count || index >= pools->pool[pool].limit)
 		return true;
-	if ((set->count + 1) * 2 > set->room) {
-		uint32_t room = set->room ? set->room * 2 : 256;
-		uint32_t *slot = malloc(room * sizeof(*slot));
-
-		if (slot == NULL)
-			return false;
-		memset(slot, 0xff, room * sizeof(*slot));
-		for (uint32_t i = 0; i < set->room; i++)
-			if (set->slot[i] != NO_CHUNK)
-				insert(slot, room, set->slot[i]);
-		free(set->slot);
-		set->slot = slot;
-		set->room = room;
-	}
-	insert(set->slot, set->room, chunk);
+	if (set->bit == NULL && !open_set(set, pools))
+		return false;
+	word = set->first[pool] + index / 64;
+	if (set->bit[word] & bit)
+		return true;
+	if (set->bit[word] == 0)
+		set->used[set->words++] = word;
+	set->bit[word] |= bit;
 	set->count++;
 	return true;
 }
 
-bool hold_set_has(const struct hold_set *set, uint32_t chunk)
-{
-	if (set->count == 0)
-		return false;
-	for (uint32_t i = spread(chunk) & (set->room - 1);
-	    set->slot[i] != NO_CHUNK; i = (i + 1) & (set->room - 1))
-		if (set->slot[i] == chunk)
-			return true;
-	return false;
-}
-
 void hold_set_free(struct hold_set *set)
 {
-	free(set->slot);
+	free(set->bit);
+	free(set->used);
 	*set = (struct hold_set){ 0 };
 }
 
@@ -350,11 +340,11 @@ bool hold_next(const struct cursor *cursor, uint32_t holds, uint32_t *i)
 	return false;
 }
 
-bool hold_set_collect(struct hold_set *set, const struct cursor *cursor,
-    uint32_t holds)
+bool hold_set_collect(struct hold_set *set, const struct pools *pools,
+    const struct cursor *cursor, uint32_t holds)
 {
 	for (uint32_t i = 0; hold_next(cursor, holds, &i); i++)
-		if (!hold_set_add(set, hold_chunk(cursor, i)))
+		if (!hold_set_add(set, pools, hold_chunk(cursor, i)))
 			return false;
 	return true;
 }

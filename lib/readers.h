@@ -77,24 +77,40 @@ bool reader_follows(const struct reader *r, const struct ring_view *view);
 
 /* ---- held chunks --------------------------------------------------------- */
 
-/* A set of chunk ids, open addressing, reused from one scan to the next. */
+/*
+ * A set of chunks, reused from one scan to the next: a bit for each that a
+ * pool may have, so that what a member claims to hold costs no more than the
+ * claim itself, and what names no chunk is in no set.
+ */
 struct hold_set {
-	uint32_t *slot;
-	uint32_t room;		/* a power of two */
-	uint32_t count;
+	uint64_t *bit;			/* NULL while nothing was ever added */
+	uint32_t first[MAX_POOLS];	/* word of each pool's bits */
+	uint32_t limit[MAX_POOLS];	/* 0: no such pool */
+	uint32_t *used;			/* words that have a bit set */
+	uint32_t words;
+	uint32_t count;			/* chunks in it */
 };
 
 void hold_set_clear(struct hold_set *set);
-bool hold_set_add(struct hold_set *set, uint32_t chunk);	/* false: memory */
-bool hold_set_has(const struct hold_set *set, uint32_t chunk);
+/* Ignores what names no chunk of `pools`; false: no memory. */
+bool hold_set_add(struct hold_set *set, const struct pools *pools,
+    uint32_t chunk);
 void hold_set_free(struct hold_set *set);
+
+static inline bool hold_set_has(const struct hold_set *set, uint32_t chunk)
+{
+	uint32_t pool = chunk_pool(chunk), index = chunk_index(chunk);
+
+	return set->count > 0 && pool < MAX_POOLS && index < set->limit[pool] &&
+	    set->bit[set->first[pool] + index / 64] >> index % 64 & 1;
+}
 
 /* The next entry of a cursor line that counts, from *i on, of `holds`; false:
  * there is no more. */
 bool hold_next(const struct cursor *cursor, uint32_t holds, uint32_t *i);
 
 /* Adds what one cursor line shows. */
-bool hold_set_collect(struct hold_set *set, const struct cursor *cursor,
-    uint32_t holds);
+bool hold_set_collect(struct hold_set *set, const struct pools *pools,
+    const struct cursor *cursor, uint32_t holds);
 
 #endif

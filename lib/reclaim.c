@@ -223,8 +223,8 @@ static int collect_holds(struct zcp_pub *pub)
 	for (uint32_t i = 0; i < pub->readers.count; i++) {
 		const struct reader *r = &pub->readers.reader[i];
 
-		if (!r->dead && !hold_set_collect(&pub->holds, r->cursor,
-		    r->holds))
+		if (!r->dead && !hold_set_collect(&pub->holds, pools_of(pub),
+		    r->cursor, r->holds))
 			return error_set(ZCP_E_SYS, "out of memory");
 	}
 	return 0;

@@ -105,17 +105,25 @@ static int list_suspects(struct sweeping *s)
 
 /* ---- step 3 -------------------------------------------------------------------- */
 
+/* Knuth's multiplicative hash: the product's high bits depend on all of the
+ * serial's. */
 static uint32_t hash(const struct sweeping *s, uint32_t serial)
 {
-	return serial * UINT32_C(2654435769) & (s->hash_room - 1);
+	return (uint32_t)((uint64_t)(serial * UINT32_C(2654435769)) *
+	    s->hash_room >> 32);
 }
 
 static void index_serial(struct sweeping *s, uint32_t index)
 {
 	uint32_t i = hash(s, s->owner[index].serial);
 
-	while (s->by_serial[i] != 0)
+	while (s->by_serial[i] != 0) {
+		/* Two ports of one serial are damage: one of them counts. */
+		if (s->owner[s->by_serial[i] - 1].serial ==
+		    s->owner[index].serial)
+			return;
 		i = (i + 1) & (s->hash_room - 1);
+	}
 	s->by_serial[i] = index + 1;
 }
 
@@ -175,6 +183,7 @@ static int collect_port_holds(struct sweeping *s, uint32_t index)
 	struct subscription *sub;
 	struct peer *peer;
 	uint32_t state = fact_load32(&p->state);
+	uint32_t cursors = once(p->slots), holds = once(p->history);
 	int rc = 0;
 
 	/* The dead hold nothing. */
@@ -188,13 +197,13 @@ static int collect_port_holds(struct sweeping *s, uint32_t index)
 		    peer_gone(s->d, p->participant, p->incarnation) ?
 		    0 : -ZCP_E_SYS;
 	}
-	sub = peer_subscription(peer, p->offset, p->slots, p->history);
+	sub = peer_subscription(peer, p->offset, cursors, holds);
 	if (sub == NULL)
 		rc = error_set(ZCP_E_DAMAGED,
 		    "port %u: its subscription lies outside of its file", index);
-	for (uint32_t c = 0; rc == 0 && c < p->slots; c++)
-		if (!hold_set_collect(&s->holds,
-		    subscription_cursor(sub, p->history, c), p->history))
+	for (uint32_t c = 0; rc == 0 && c < cursors; c++)
+		if (!hold_set_collect(&s->holds, &s->d->pools,
+		    subscription_cursor(sub, holds, c), holds))
 			rc = error_set(ZCP_E_SYS, "out of memory");
 	peer_put(s->d, peer);
 	return rc;
@@ -215,15 +224,16 @@ static int collect_named(struct sweeping *s, const struct owner *o)
 	uint64_t tail = number_widen(head, word_number(tail_load(o->ring)));
 	uint64_t end = ring_end(o->ring, mask, tail, tail);
 
+	/* No more than the ring has, whatever a damaged tail says. */
 	if (end - from > (uint64_t)mask + 1)
-		from = end - mask - 1;
+		from = end > mask ? end - mask - 1 : 0;
 	for (uint64_t seq = from; seq < end; seq++) {
 		uint64_t body[INLINE_SIZE / 8];
 		struct message m;
 
 		if (ring_get(o->ring, mask, seq, &m, body) == SLOT_MESSAGE &&
 		    m.chunk != CHUNK_INLINE &&
-		    !hold_set_add(&s->named, m.chunk))
+		    !hold_set_add(&s->named, &s->d->pools, m.chunk))
 			return error_set(ZCP_E_SYS, "out of memory");
 	}
 	return 0;

@@ -92,16 +92,47 @@ END_TEST
 
 /* ---- held chunks ------------------------------------------------------------------- */
 
+static const struct pools two_pools = { .count = 2,
+	.pool = { { .limit = 100 }, { .limit = 10000 } } };
+
 START_TEST(a_hold_set_has_what_was_added_and_nothing_else)
 {
 	struct hold_set set = { 0 };
 
-	for (uint32_t i = 0; i < 5000; i += 2)
-		ck_assert(hold_set_add(&set, i * 977));
-	for (uint32_t i = 0; i < 5000; i++)
-		ck_assert_int_eq(hold_set_has(&set, i * 977), i % 2 == 0);
-	hold_set_clear(&set);
-	ck_assert(!hold_set_has(&set, 0));
+	for (int round = 0; round < 2; round++) {
+		for (uint32_t i = 0; i < 5000; i += 2)
+			ck_assert(hold_set_add(&set, &two_pools, chunk_id(1, i)));
+		for (uint32_t i = 0; i < 5000; i++)
+			ck_assert_int_eq(hold_set_has(&set, chunk_id(1, i)),
+			    i % 2 == 0);
+		ck_assert_uint_eq(set.count, 2500);
+		ck_assert(!hold_set_has(&set, chunk_id(0, 0)));
+		hold_set_clear(&set);
+		ck_assert(!hold_set_has(&set, chunk_id(1, 0)));
+	}
+	hold_set_free(&set);
+}
+END_TEST
+
+/* Whatever a member writes where its holds are, the set stays as large as the
+ * pools make it, and nothing is written beyond it. */
+START_TEST(what_names_no_chunk_is_in_no_set)
+{
+	struct hold_set set = { 0 };
+
+	ck_assert(hold_set_add(&set, &two_pools, chunk_id(0, 99)));
+	for (uint32_t pool = 0; pool < 64; pool++)
+		for (uint32_t i = 0; i < 26; i++)
+			ck_assert(hold_set_add(&set, &two_pools,
+			    chunk_id(pool, 99 + (1u << i))));
+	for (uint32_t i = 0; i < 1000000; i++)
+		ck_assert(hold_set_add(&set, &two_pools,
+		    i * UINT32_C(2654435769)));
+	ck_assert(!hold_set_has(&set, chunk_id(0, 100)));
+	ck_assert(!hold_set_has(&set, chunk_id(1, 10000)));
+	ck_assert(!hold_set_has(&set, chunk_id(2, 0)));
+	ck_assert(!hold_set_has(&set, NO_CHUNK));
+	ck_assert_uint_le(set.count, 100 + 10000);
 	hold_set_free(&set);
 }
 END_TEST
@@ -122,12 +153,13 @@ START_TEST(shown_holds_are_collected_and_cleared_ones_are_not)
 	struct hold_set set = { 0 };
 
 	for (unsigned i = 0; i < MAX_HOLDS; i++)
-		hold_show(c, i, 1000 + i);
+		hold_show(c, i, chunk_id(1, 1000 + i));
 	for (unsigned i = 0; i < MAX_HOLDS; i += 3)
 		hold_clear(c, i);
-	ck_assert(hold_set_collect(&set, c, MAX_HOLDS));
+	ck_assert(hold_set_collect(&set, &two_pools, c, MAX_HOLDS));
 	for (unsigned i = 0; i < MAX_HOLDS; i++)
-		ck_assert_int_eq(hold_set_has(&set, 1000 + i), i % 3 != 0);
+		ck_assert_int_eq(hold_set_has(&set, chunk_id(1, 1000 + i)),
+		    i % 3 != 0);
 	hold_set_free(&set);
 	free(c);
 }
@@ -507,6 +539,7 @@ int main(void)
 	tcase_add_test(t, bad_topics_are_refused_with_their_fault);
 	tcase_add_test(t, a_pattern_matches_part_by_part);
 	tcase_add_test(t, a_hold_set_has_what_was_added_and_nothing_else);
+	tcase_add_test(t, what_names_no_chunk_is_in_no_set);
 	tcase_add_test(t, shown_holds_are_collected_and_cleared_ones_are_not);
 	tcase_add_test(t, the_slowest_reliable_reader_is_the_limit);
 	tcase_add_test(t, lossy_and_demoted_readers_keep_only_their_depth);

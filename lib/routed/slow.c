@@ -179,14 +179,17 @@ static void look_at_held(struct routed *r, uint32_t port, uint64_t key,
 static void look_at_holds(struct routed *r, uint32_t port, uint64_t now)
 {
 	const struct port *p = &r->d.ports[port];
-	uint32_t cursors = p->slots, holds = p->history;
+	uint32_t cursors = once(p->slots), holds = once(p->history);
+	uint32_t seen = 0;
 
-	for (uint32_t i = 0; i < cursors; i++) {
+	/* No more than it may hold in all is worth a note, whatever it shows. */
+	for (uint32_t i = 0; i < cursors && seen < holds; i++) {
 		const struct cursor *c = port_cursor(r, port, i);
 
 		if (c == NULL)
 			return;
-		for (uint32_t k = 0; hold_next(c, holds, &k); k++)
+		for (uint32_t k = 0; seen < holds && hold_next(c, holds, &k);
+		    k++, seen++)
 			look_at_held(r, port, (uint64_t)port << 32 | i << 16 |
 			    k, hold_chunk(c, k), now);
 	}

@@ -215,8 +215,8 @@ static void count_readers(struct zcp *bus, uint32_t port)
 	if (!refused(reader_set_load(&set, &bus->d, port))) {
 		readers_limits(&set, &view);
 		for (uint32_t i = 0; i < set.count; i++)
-			hold_set_collect(&held, set.reader[i].cursor,
-			    set.reader[i].holds);
+			hold_set_collect(&held, &bus->d.pools,
+			    set.reader[i].cursor, set.reader[i].holds);
 	}
 	hold_set_free(&held);
 	reader_set_free(&set, &bus->d);
