@@ -25,8 +25,11 @@ bool serial_named(const struct routed *r, uint32_t serial)
 	return false;
 }
 
+/* One that no port can have has no place in the map. */
 static void name(uint64_t *bitmap, uint32_t serial)
 {
+	if (serial > SERIAL_MASK)
+		return;
 	bitmap[serial / 64] |= UINT64_C(1) << serial % 64;
 }
 
@@ -72,24 +75,28 @@ uint32_t serial_new(struct routed *r)
 {
 	struct mgmt *m = r->d.m;
 	uint32_t epoch = fact_load32(&m->serial_epoch), serial;
+	bool looked = false;
 
 	for (uint32_t tries = 0; tries <= SERIAL_MASK; tries++) {
 		serial = fact_load32(&m->serial_next);
-		if (serial > SERIAL_MASK) {
+		/* 0 is no serial: only damage says so. */
+		if (serial == 0 || serial > SERIAL_MASK) {
 			fact_publish32(&m->serial_epoch, ++epoch);
 			serial = 1;
+			looked = false;
 			if (!collect(r))
 				goto fail;
 		}
-		if (epoch > 1) {
+		if (epoch > 1 && !looked) {
 			if (old_sweep(r, epoch))
 				return 0;
 			/* Adopted in a later epoch: collect what is in use. */
 			if (r->serials_named == NULL && !collect(r))
 				goto fail;
+			looked = true;
 		}
 		fact_publish32(&m->serial_next, serial + 1);
-		if (epoch == 1 || !(r->serials_named[serial / 64] >>
+		if (epoch <= 1 || !(r->serials_named[serial / 64] >>
 		    serial % 64 & 1))
 			return serial;
 	}
