@@ -28,7 +28,8 @@ static char *heartbeat_text, *on_stall_text, *fences_text, *level_text;
 static char *token_file, *idle_text;
 static char *slow_after_text, *held_after_text;
 static int slow_lag;
-static int max_participants, max_topics, max_ports, max_links, max_requests;
+static int max_participants, max_topics, max_ports, max_links, max_holds;
+static int max_requests;
 
 static struct poptOption options[] = {
 	{ "foreground", 'f', POPT_ARG_NONE, &foreground, 0,
@@ -74,6 +75,9 @@ static struct poptOption options[] = {
 	    "publishers and subscriptions (default 2048)", "N" },
 	{ "max-links", '\0', POPT_ARG_INT, &max_links, 0,
 	    "entries in the lists of who reads whom (default 16384)", "N" },
+	{ "max-holds", '\0', POPT_ARG_INT, &max_holds, 0,
+	    "room for holds in the subscriptions of one participant (default "
+	    "4194304, or 1024 for each port)", "N" },
 	{ "max-requests", '\0', POPT_ARG_INT, &max_requests, 0,
 	    "control requests a second of one process (default 10000)", "N" },
 	{ "token-file", '\0', POPT_ARG_STRING, &token_file, 0,
@@ -293,6 +297,8 @@ static int read_settings(struct settings *s)
 	    (1 << LINK_PORT_BITS) - 1, &s->max_ports)) != CLI_OK ||
 	    (status = read_limit("max-links", max_links, 1 << 26,
 	    &s->max_links)) != CLI_OK ||
+	    (status = read_limit("max-holds", max_holds, INT32_MAX,
+	    &s->max_holds)) != CLI_OK ||
 	    (status = read_limit("max-requests", max_requests, 1000000,
 	    &s->max_requests)) != CLI_OK ||
 	    (token_file != NULL && (status = read_token(token_file,

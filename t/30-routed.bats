@@ -190,6 +190,15 @@ load helper
     assert_output --partial "all 1 participants are in use, those that ended and left unread messages included (zcp-routed --max-participants)"
 }
 
+@test "the holds that one participant has room for are limited, by name" {
+    start_routed --max-holds 1500
+    spawn zcp-sub t
+    eventually status_has "subscribers=1"
+    run zcp-sub t u
+    assert_equal "$status" 1
+    assert_output --partial "16 cursors with 64 holds each are too many beside the 1024 holds that p1 has room for: a participant's subscriptions may have room for 1500 (zcp-routed --max-holds)"
+}
+
 @test "an idle daemon wakes at most twice a second" {
     start_routed
     local pid before after

@@ -242,6 +242,33 @@ static int find_port(struct routed *r, const struct registration *want,
 	    r->d.max_ports);
 }
 
+uint32_t holds_limit(const struct settings *s)
+{
+	enum { LEAST = 1 << 22, OF_A_PORT = 16 * 64 };
+	uint64_t usual = (uint64_t)s->max_ports * OF_A_PORT;
+
+	return s->max_holds != 0 ? s->max_holds : usual < LEAST ? LEAST :
+	    usual < UINT32_MAX ? (uint32_t)usual : UINT32_MAX;
+}
+
+static int check_holds(const struct routed *r, const struct registration *want)
+{
+	uint64_t has = 0, more = (uint64_t)want->slots * want->history;
+	uint32_t limit = holds_limit(&r->settings);
+
+	if (want->kind != PORT_SUBSCRIBER)
+		return 0;
+	chain_each(&r->of_owner, want->participant, i, after)
+		if (r->d.ports[i].kind == PORT_SUBSCRIBER)
+			has += (uint64_t)r->d.ports[i].slots *
+			    r->d.ports[i].history;
+	return has + more <= limit ? 0 : error_set(ZCP_E_REFUSED,
+	    "%u cursors with %u holds each are too many beside the %" PRIu64
+	    " holds that p%u has room for: a participant's subscriptions may "
+	    "have room for %u (zcp-routed --max-holds)", want->slots,
+	    want->history, has, want->participant, limit);
+}
+
 static int check_place(struct routed *r, const struct registration *want)
 {
 	const struct peer *peer = r->watch[want->participant].peer;
@@ -318,7 +345,7 @@ int port_add(struct routed *r, const struct registration *want)
 		index = find_port(r, want, &repeated);
 	if (index < 0 || repeated)
 		return index;
-	if ((rc = check_place(r, want)) < 0)
+	if ((rc = check_holds(r, want)) < 0 || (rc = check_place(r, want)) < 0)
 		return rc;
 	if ((serial = serial_new(r)) == 0)
 		return -ZCP_E_REFUSED;

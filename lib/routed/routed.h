@@ -36,6 +36,8 @@ struct settings {
 	bool symmetric, no_waitv;
 	mode_t mode;
 	uint32_t max_requests;		/* a second, of one process */
+	uint32_t max_holds;		/* cursors times holds, of one participant;
+					   0: holds_limit() says */
 	const char *token;		/* clients must show it; NULL: none */
 	bool private;			/* for clients that found none: another
 					   daemon will do as well */
@@ -139,6 +141,10 @@ struct registration {
 	uint32_t redeems;		/* a publisher's serial, or 0 */
 	uint64_t offset, nonce, retain;
 };
+
+/* How many holds the subscriptions of one participant may have room for: what
+ * a sweep has to look at on its behalf. */
+uint32_t holds_limit(const struct settings *s);
 
 int registry_open(struct routed *r);	/* private lists, empty */
 void registry_close(struct routed *r);
