@@ -282,11 +282,14 @@ static int read_file(const char *name, const struct poptOption *options)
 	else
 		return CLI_OK;
 	if ((file = fopen(path, "re")) == NULL) {
-		if (errno == ENOENT || errno == ENOTDIR)
+		/* With another user's HOME (su -m, setpriv, docker -u) they
+		 * are somebody else's defaults. */
+		if (errno == ENOENT || errno == ENOTDIR || errno == EACCES ||
+		    errno == EPERM)
 			return CLI_OK;
 		cli_error("cannot read the defaults in %s: %s", path,
 		    strerror(errno));
-		return errno == EACCES ? CLI_PERMISSION : CLI_ERROR;
+		return CLI_ERROR;
 	}
 	while (status == CLI_OK && getline(&line, &room, file) >= 0) {
 		text = trimmed(line);

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "atomics.h"
+#include "background.h"
 #include "cli.h"
 #include "clock.h"
 #include "control.h"
@@ -25,7 +26,8 @@
 static int foreground, dry_run, status_wanted, stop_wanted, no_waitv;
 static char **pool_texts;
 static char *heartbeat_text, *on_stall_text, *fences_text, *level_text;
-static char *token_file, *idle_text;
+static char *token_file, *idle_text, *log_file;
+static int log_fd = -1;
 static char *slow_after_text, *held_after_text;
 static int slow_lag;
 static int max_participants, max_topics, max_ports, max_links, max_holds;
@@ -86,6 +88,9 @@ static struct poptOption options[] = {
 	{ "log-level", '\0', POPT_ARG_STRING, &level_text, 0,
 	    "error, warn (default in the background), info (in the "
 	    "foreground) or debug", "LEVEL" },
+	{ "log-file", '\0', POPT_ARG_STRING, &log_file, 0,
+	    "append the log to FILE once clients are served (default: standard "
+	    "error in the foreground, syslog in the background)", "FILE" },
 	CLI_COMMON,
 	POPT_AUTOHELP
 	POPT_TABLEEND
@@ -424,75 +429,44 @@ static int stop_daemon(const struct settings *s)
 
 /* ---- running ----------------------------------------------------------------------------- */
 
-static int ready_pipe = -1;
-
+/* From here on the log goes where the options say; what went wrong before has
+ * reached the starter. */
 static void say_ready(const struct routed *r)
 {
-	if (ready_pipe >= 0) {
-		/* Nobody is left whom a private one's words would reach. */
-		if (r->settings.private)
-			dup2(STDOUT_FILENO, STDERR_FILENO);
-		if (write(ready_pipe, "", 1) < 0)
-			log_warn("nobody waits for this daemon to be ready");
-		close(ready_pipe);
-		ready_pipe = -1;
-	} else if (!cli.quiet) {
+	if (foreground) {
 		printf("zcp-routed: domain %s ready (pid %d, %s)\n",
 		    r->d.name, (int)getpid(), r->path);
 		fflush(stdout);
 	}
+	if (log_fd >= 0)
+		dup2(log_fd, STDERR_FILENO);
+	background_ready(log_fd >= 0);
 }
 
-static int serve(const struct settings *s)
+static int open_log(void)
 {
-	static struct routed r;
-	int rc = routed_run(&r, s, say_ready);
+	if (log_file == NULL)
+		return CLI_OK;
+	log_fd = open(log_file, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC |
+	    O_NOCTTY, 0600);
+	if (log_fd >= 0)
+		return CLI_OK;
+	cli_error("cannot open the log file %s: %s", log_file,
+	    strerror(errno));
+	return errno == EACCES ? CLI_PERMISSION : CLI_ERROR;
+}
 
-	if (rc == 1)
+static int serve(void *arg)
+{
+	const struct settings *s = arg;
+	static struct routed r;
+	int rc;
+
+	if ((rc = open_log()) != CLI_OK)
+		return rc;
+	if ((rc = routed_run(&r, s, say_ready)) == 1)
 		cli_note("domain %s is served already", s->domain);
 	return rc < 0 ? cli_failed(rc) : CLI_OK;
-}
-
-static void leave_terminal(void)
-{
-	int null = open("/dev/null", O_RDWR);
-
-	setsid();
-	if (chdir("/") < 0 || null < 0)
-		return;
-	dup2(null, STDIN_FILENO);
-	dup2(null, STDOUT_FILENO);
-	if (null > STDERR_FILENO)
-		close(null);
-}
-
-/* The parent returns when the child serves, or with its status. */
-static int serve_in_background(const struct settings *s)
-{
-	int ends[2], wait_status = 0;
-	char byte;
-	pid_t pid;
-
-	if (pipe2(ends, O_CLOEXEC) < 0 || (pid = fork()) < 0) {
-		cli_error("cannot start in the background: %s",
-		    strerror(errno));
-		return CLI_ERROR;
-	}
-	if (pid == 0) {
-		int status;
-
-		close(ends[0]);
-		ready_pipe = ends[1];
-		leave_terminal();
-		status = serve(s);
-		_exit(status);
-	}
-	close(ends[1]);
-	if (read(ends[0], &byte, 1) == 1)
-		return CLI_OK;
-	while (waitpid(pid, &wait_status, 0) < 0 && errno == EINTR)
-		;
-	return WIFEXITED(wait_status) ? WEXITSTATUS(wait_status) : CLI_ERROR;
 }
 
 static int run(const char *const *operands)
@@ -500,9 +474,6 @@ static int run(const char *const *operands)
 	struct settings settings;
 	int status;
 
-	/* A client's client may wait for the end of what it was given. */
-	if (idle_text != NULL)
-		close_range(STDERR_FILENO + 1, ~0u, 0);
 	if (operands[0] != NULL)
 		return cli_usage("unexpected operand '%s'", operands[0]);
 	if ((status = read_settings(&settings)) != CLI_OK)
@@ -513,7 +484,7 @@ static int run(const char *const *operands)
 		return stop_daemon(&settings);
 	if (dry_run)
 		return try_out(&settings);
-	return foreground ? serve(&settings) : serve_in_background(&settings);
+	return foreground ? serve(&settings) : background(serve, &settings);
 }
 
 int main(int argc, const char **argv)

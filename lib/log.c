@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <syslog.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -20,6 +21,22 @@ bool log_level_parse(const char *text, enum log_level *level)
 	return false;
 }
 
+static bool to_syslog;
+
+void log_to_syslog(const char *ident)
+{
+	openlog(ident, LOG_PID, LOG_DAEMON);
+	to_syslog = true;
+}
+
+static void write_syslog(enum log_level level, const char *format, va_list ap)
+{
+	static const int priority[] = { LOG_ERR, LOG_WARNING, LOG_INFO,
+	    LOG_DEBUG };
+
+	vsyslog(priority[level], format, ap);
+}
+
 void log_write(enum log_level level, const char *format, ...)
 {
 	char line[1024];
@@ -30,6 +47,12 @@ void log_write(enum log_level level, const char *format, ...)
 
 	if (level > log_threshold)
 		return;
+	if (to_syslog) {
+		va_start(ap, format);
+		write_syslog(level, format, ap);
+		va_end(ap);
+		return;
+	}
 	clock_gettime(CLOCK_REALTIME, &now);
 	localtime_r(&now.tv_sec, &tm);
 	n = strftime(line, sizeof(line), "%F %T", &tm);

@@ -1,4 +1,4 @@
-/* log.h - the daemon's log: one line on stderr for each event. */
+/* log.h - the daemon's log: one line for each event, on stderr or to syslog. */
 #ifndef ZCP_LOG_H
 #define ZCP_LOG_H
 
@@ -11,6 +11,9 @@ extern enum log_level log_threshold;
 
 /* "error", "warn", "info" or "debug"; false for anything else. */
 bool log_level_parse(const char *text, enum log_level *level);
+
+/* From now on to syslog, as `ident`, which must stay. */
+void log_to_syslog(const char *ident);
 
 void log_write(enum log_level level, const char *format, ...)
     __attribute__((format(printf, 2, 3)));

@@ -24,6 +24,10 @@ _zcp() {
         mapfile -t COMPREPLY < <(compgen -d -- "$word")
         return
         ;;
+    --log-file)
+        mapfile -t COMPREPLY < <(compgen -f -- "$word")
+        return
+        ;;
     --fences) words="asymmetric symmetric" ;;
     --log-level) words="error warn info debug" ;;
     -n | --count | -c | -w | --wait | -W | --timeout | -m | --message | -d | --domain | --name | -p | --pool | \

@@ -272,6 +272,21 @@ static void more_descriptors(void)
 	}
 }
 
+/*
+ * What would end it without a word, or does so to a process that writes: a log
+ * pipe that is gone, a file beyond its limit.  HUP is kept for a reload.
+ */
+static void ignore_signals(void)
+{
+	static const int ignored[] = { SIGHUP, SIGUSR2, SIGALRM, SIGPIPE,
+	    SIGXFSZ, SIGXCPU, SIGVTALRM, SIGPROF, SIGIO, SIGPWR, SIGSTKFLT };
+
+	for (size_t i = 0; i < sizeof(ignored) / sizeof(ignored[0]); i++)
+		signal(ignored[i], SIG_IGN);
+	for (int sig = SIGRTMIN; sig <= SIGRTMAX; sig++)
+		signal(sig, SIG_IGN);
+}
+
 int routed_run(struct routed *r, const struct settings *s,
     void (*ready)(const struct routed *))
 {
@@ -281,6 +296,7 @@ int routed_run(struct routed *r, const struct settings *s,
 	*r = (struct routed){ .settings = *s, .fd = -1, .lock = -1,
 	    .started = clock_ns(), .last_tick = clock_ns() };
 	more_descriptors();
+	ignore_signals();
 	if ((rc = lock_take(r)) != 0 || (rc = guard_install()) < 0)
 		goto out;
 	if ((r->base = event_base_new()) == NULL ||
