@@ -12,10 +12,17 @@ contained() {
     fi
 }
 
+# Some versions of bats fail a file whose setup_file skips.
 setup_file() {
     unshare --pid --fork --mount-proc true 2>/dev/null ||
         unshare --user --map-current-user --pid --fork --mount-proc true 2>/dev/null ||
-        skip "needs pid namespaces (unshare)"
+        export no_namespaces=1
+}
+
+eval "helper_$(declare -f setup)"
+setup() {
+    helper_setup
+    [ -z "${no_namespaces:-}" ] || skip "needs pid namespaces (unshare)"
 }
 
 # The process in the namespace whose unshare has this pid.

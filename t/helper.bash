@@ -80,6 +80,11 @@ reader() {
     eventually status_has "subscribers=1"
 }
 
+# timeout(1) in our own process group.  A group of its own would make ours an
+# orphaned one as it ends, where nobody else holds the session together (setsid,
+# su -c, cron): with a stopped process in it the kernel hangs it up as a whole.
+timeout() { command timeout --foreground "$@"; }
+
 # eventually COMMAND...: true within ten seconds
 eventually() {
     local end=$((SECONDS + 20))
