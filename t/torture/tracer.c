@@ -154,11 +154,13 @@ bool victim_step(struct victim *v)
 
 #if defined(__x86_64__)
 #define PC rip
+#define RESULT rax
 #define TRAP_MASK UINT64_C(0xff)
 #define TRAP UINT64_C(0xcc)			/* int3 */
 #define TRAP_SIZE 1				/* the pc is behind it then */
 #elif defined(__aarch64__)
 #define PC pc
+#define RESULT regs[0]
 #define TRAP_MASK UINT64_C(0xffffffff)
 #define TRAP UINT64_C(0xd4200000)		/* brk #0 */
 #define TRAP_SIZE 0
@@ -262,6 +264,83 @@ void victim_run(struct victim *v)
 {
 	while (advance(v, PTRACE_CONT))
 		;
+}
+
+void victim_let_go(struct victim *v)
+{
+	go_on(v->pid, PTRACE_CONT, 0);
+}
+
+void victim_halt(struct victim *v)
+{
+	int status;
+
+	syscall(SYS_tgkill, v->pid, v->pid, MARK);
+	do {
+		status = await(v);
+		ck_assert_msg(!v->ended && v->stranger == 0, "the victim, or "
+		    "another process, ended with %#x", status);
+		if (WSTOPSIG(status) != MARK)
+			go_on(v->pid, PTRACE_CONT, 0);
+	} while (WSTOPSIG(status) != MARK);
+}
+
+/* ---- system calls ------------------------------------------------------------- */
+
+bool victim_call(struct victim *v, struct call *call)
+{
+	struct __ptrace_syscall_info info;
+
+	ck_assert_int_gt(ptrace(PTRACE_GET_SYSCALL_INFO, v->pid,
+	    (void *)sizeof(info), &info), 0);
+	if (info.op != PTRACE_SYSCALL_INFO_ENTRY)
+		return false;
+	call->number = (long)info.entry.nr;
+	memcpy(call->arg, info.entry.args, sizeof(call->arg));
+	return true;
+}
+
+/* The call that is about to be made becomes none. */
+static void forget_call(struct victim *v)
+{
+#if defined(__x86_64__)
+	struct user_regs_struct regs;
+
+	registers(v, &regs, false);
+	regs.orig_rax = (unsigned long long)-1;
+	registers(v, &regs, true);
+#elif defined(__aarch64__)
+	int none = -1;
+	struct iovec io = { &none, sizeof(none) };
+
+	ck_assert_int_eq(ptrace(PTRACE_SETREGSET, v->pid,
+	    (void *)(intptr_t)NT_ARM_SYSTEM_CALL, &io), 0);
+#endif
+}
+
+bool victim_fail_call(struct victim *v, int error)
+{
+	struct user_regs_struct regs;
+
+	forget_call(v);
+	if (!victim_step_call(v))
+		return false;
+	registers(v, &regs, false);
+	regs.RESULT = (unsigned long long)-error;
+	registers(v, &regs, true);
+	return true;
+}
+
+void victim_text(struct victim *v, uint64_t at, char *text, size_t size)
+{
+	struct iovec to = { text, size - 1 }, from = { (void *)at, size - 1 };
+	ssize_t n = process_vm_readv(v->pid, &to, 1, &from, 1, 0);
+
+	/* It may lie at the end of a mapping. */
+	for (; n < 0 && from.iov_len > 1; n = process_vm_readv(v->pid, &to, 1,
+	    &from, 1, 0))
+		from.iov_len /= 2;
+	text[n < 0 ? 0 : n] = '\0';
 }
 
 void victim_freeze(struct victim *v)

@@ -6,6 +6,7 @@
 #define T_TRACER_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -46,8 +47,27 @@ bool victim_step_many(struct victim *v, unsigned count, const uint64_t *pcs,
  * child of this process has ended. */
 bool victim_step_call(struct victim *v);
 
+/* Its system call, where victim_step_call() has stopped; false: at an exit. */
+struct call {
+	long number;
+	uint64_t arg[6];
+};
+bool victim_call(struct victim *v, struct call *call);
+
+/* At an entry: the kernel never sees the call, which answers -error; the
+ * victim stands at the exit then.  False as victim_step_call(). */
+bool victim_fail_call(struct victim *v, int error);
+
+/* A string in its memory; cut off where it does not fit or cannot be read. */
+void victim_text(struct victim *v, uint64_t at, char *text, size_t size);
+
 /* Lets it run to its next mark, or to its end. */
 void victim_run(struct victim *v);
+
+/* Lets it run without waiting for it; victim_halt() stops it where it is then,
+ * or in the system call in which it sleeps. */
+void victim_let_go(struct victim *v);
+void victim_halt(struct victim *v);
 
 /* Stops its other threads, too, so that its heart is silent; and lets all of
  * them go on, the first one not before victim_step*() or victim_run(). */
