@@ -263,6 +263,23 @@ static inline uint64_t slot_recheck(const struct slot *slot)
 	    memory_order_relaxed);
 }
 
+/* ---- head --------------------------------------------------------------- */
+
+/*
+ * Release, pairs with head_load(): who moves the tail of a ring that is not its
+ * own goes as far as the head says, and then others take for granted that all
+ * before the tail was stamped; see tail_possible().
+ */
+static inline void head_store(struct ring *ring, uint64_t head)
+{
+	shared_store(&ring->head, head, memory_order_release);
+}
+
+static inline uint64_t head_load(const struct ring *ring)
+{
+	return shared_load((shared_u64 *)&ring->head, memory_order_acquire);
+}
+
 /* ---- tail --------------------------------------------------------------- */
 
 /*

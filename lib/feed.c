@@ -7,6 +7,8 @@
 #include "atomics.h"
 #include "error.h"
 
+enum { PASSES = 100 };
+
 /* ---- joining ---------------------------------------------------------------- */
 
 static void name_publisher(struct feed *f, uint32_t slot)
@@ -95,7 +97,8 @@ static void settle(struct feed *f)
 	bool ours;
 	uint64_t tail;
 
-	for (;;) {
+	/* One that runs away all the time does so from a take, too. */
+	for (int pass = 0; pass < PASSES; pass++) {
 		cursor_store(f->cursor, word_make(0, f->serial, f->at));
 		/* Refused: the owner fences while a listed reader has no
 		 * cursor, and a take validates anyway. */
@@ -118,6 +121,11 @@ void feed_join(struct feed *f, uint32_t last, uint64_t *lost)
 	*lost = 0;
 	if (!ours)
 		return;		/* registered, but its ring is not founded yet */
+	if (feed_doubts(f, tail)) {
+		f->damaged = true;
+		f->state = FEED_JOINED;	/* a take will tell */
+		return;
+	}
 	if (link_flags(f->link) & LINK_FROM_START) {
 		start = 0;
 	} else {
@@ -172,7 +180,8 @@ bool feed_ready(const struct feed *f)
 	case FEED_PENDING:
 		return founded(f) || end_of(f) != END_NONE;
 	case FEED_JOINED:
-		return slot_waits(f) || end_of(f) != END_NONE;
+		return slot_waits(f) || feed_damaged(f) ||
+		    end_of(f) != END_NONE;
 	case FEED_ENDED:
 		break;
 	}
@@ -183,7 +192,9 @@ void feed_look_for_end(struct feed *f)
 {
 	enum feed_end end;
 
-	if (f->state == FEED_ENDED || (end = end_of(f)) == END_NONE)
+	/* A take tells of damage before the feed ends. */
+	if (f->state == FEED_ENDED || feed_damaged(f) ||
+	    (end = end_of(f)) == END_NONE)
 		return;
 	/* What it published before it ended is visible now, or that it never
 	 * founded its ring. */

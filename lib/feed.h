@@ -17,7 +17,7 @@ enum feed_state {
 	FEED_ENDED,		/* read to its end */
 };
 
-enum feed_end { END_NONE, END_CLOSED, END_DIED };
+enum feed_end { END_NONE, END_CLOSED, END_DIED, END_DAMAGED };
 
 /* What all feeds of one subscription share. */
 struct hold_budget {
@@ -53,6 +53,7 @@ struct feed {
 	uint32_t history;		/* what to take of its, at most */
 	struct peer *peer;		/* keeps the ring mapped */
 	enum feed_end end;
+	bool damaged;			/* its tail is impossible */
 	uint64_t joined_end;		/* a tail up to here is no loss */
 	uint64_t clock;			/* stamp last seen; see merge.c */
 	char topic_name[TOPIC_NAME];
@@ -91,6 +92,24 @@ static inline uint64_t feed_tail(const struct feed *f, uint64_t near,
 
 	*ours = feed_owns(f, word);
 	return number_widen(near, word_number(word));
+}
+
+/*
+ * Is this tail damaged?  Looked at again: the place may have been given to
+ * another port, whose stamps are cleared behind its tail.
+ */
+static inline bool feed_doubts(const struct feed *f, uint64_t tail)
+{
+	bool ours;
+
+	return !tail_possible(f->ring, f->mask, tail) &&
+	    feed_tail(f, tail, &ours) == tail && ours;
+}
+
+/* Nothing that its publisher has written can be followed any more. */
+static inline bool feed_damaged(const struct feed *f)
+{
+	return f->damaged;
 }
 
 /* Gives back one message that was taken under hold `i`; the bit of the pool

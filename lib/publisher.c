@@ -288,7 +288,7 @@ EVERY void announce(struct zcp_pub *pub, uint64_t count)
 {
 	struct ring *ring = pub->ring;
 
-	news_store(&ring->head, pub->head);
+	head_store(ring, pub->head);
 	news_store(&ring->bytes, pub->bytes);
 	if (__builtin_expect(pub->readers.count == 0, 0) &&
 	    !pub->readers.gated)

@@ -2,6 +2,8 @@
  * reclaim.c - the owner's part of reclaiming, zcp-design(7): limit, tail,
  * fence, holds, chunks; in batches, never per publish.
  */
+#include <inttypes.h>
+
 #include "liveness.h"
 #include "probes.h"
 #include "publisher.h"
@@ -191,15 +193,33 @@ static uint64_t limit_of(struct zcp_pub *pub, struct limits l,
 	return limit;
 }
 
+/*
+ * What the word of the own tail says, wide.  Others move it forward, over what
+ * was published: all else is damage, which must not be walked.
+ */
+static int own_tail(const struct zcp_pub *pub, uint64_t word, uint64_t *tail)
+{
+	*tail = number_widen(pub->tail, word_number(word));
+	if (word == word_make(0, pub->serial, *tail) && *tail >= pub->tail &&
+	    *tail <= pub->head)
+		return 0;
+	return error_set(ZCP_E_DAMAGED, "the tail of its ring in p%u is "
+	    "damaged: it says %" PRIx64 ", which is none of %" PRIu64 " to %"
+	    PRIu64 " of port serial %u (end the publisher and offer again)",
+	    pub->bus->slot, word, pub->tail, pub->head, pub->serial);
+}
+
 /* Steps 1 and 2; notes whether the holds may be believed without a fence. */
-static void move_tail(struct zcp_pub *pub, enum how_far far)
+static int move_tail(struct zcp_pub *pub, enum how_far far)
 {
 	struct ring_view view = pub_view(pub);
 	struct limits l = readers_limits(&pub->readers, &view);
-	uint64_t limit = limit_of(pub, l, far);
-	uint64_t word = tail_load(pub->ring);
-	uint64_t tail = number_widen(pub->tail, word_number(word));
+	uint64_t word = tail_load(pub->ring), tail, limit;
+	int rc;
 
+	if ((rc = own_tail(pub, word, &tail)) < 0)
+		return rc;
+	limit = limit_of(pub, l, far);
 	if (l.unjoined || tail != pub->tail)
 		pub->fence_due = true;
 	while (tail < limit)
@@ -207,7 +227,8 @@ static void move_tail(struct zcp_pub *pub, enum how_far far)
 		    word_make(0, pub->serial, limit))) {
 			tail = limit;
 		} else {
-			tail = number_widen(pub->tail, word_number(word));
+			if ((rc = own_tail(pub, word, &tail)) < 0)
+				return rc;
 			pub->fence_due = true;
 		}
 	pub->tail = tail;
@@ -215,6 +236,7 @@ static void move_tail(struct zcp_pub *pub, enum how_far far)
 	/* Each cursor has been loaded: it is there, or further by now. */
 	if (number_diff(l.behind, tail) < 0)
 		pub->fence_due = true;
+	return 0;
 }
 
 static int collect_holds(struct zcp_pub *pub)
@@ -283,7 +305,8 @@ int reclaim(struct zcp_pub *pub, enum how_far far)
 	if ((rc = readers_refresh(pub)) < 0)
 		return rc;
 	pub->reclaimed_at = pub->published_all;
-	move_tail(pub, far);
+	if ((rc = move_tail(pub, far)) < 0)
+		return rc;
 	/*
 	 * A reader that joins stores its cursor, fences and looks at the tail;
 	 * we moved the tail and look at the generation.  One sees the other.

@@ -113,4 +113,18 @@ static inline uint64_t ring_end(const struct ring *ring, uint32_t mask,
 	return seq;
 }
 
+/*
+ * A tail never passes what was not published: the slot before it has its stamp,
+ * or that of a later message.  Who moves a tail has seen the stamps up to
+ * there, and whoever loads the tail (acquire) sees them, too; so a tail for
+ * which this is false, and which is still its port's when it is looked at
+ * again, was never stored by anybody who keeps to the protocol.
+ */
+static inline bool tail_possible(const struct ring *ring, uint32_t mask,
+    uint64_t tail)
+{
+	return tail == 0 || stamp_says(slot_stamp(
+	    &ring->slot[(tail - 1) & mask]), tail - 1) != SLOT_EMPTY;
+}
+
 #endif

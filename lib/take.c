@@ -12,6 +12,7 @@
 enum {
 	TURN = 32,			/* messages of one publisher in a row */
 	IDLE_EVERY = 16,		/* vain looks between looks for ends */
+	TRIES = 1000,			/* of one take, while something moves */
 };
 
 enum took {
@@ -19,6 +20,7 @@ enum took {
 	TOOK_MESSAGE,
 	TOOK_LOSS,		/* msg->lost messages were overwritten */
 	TOOK_DAMAGE,		/* one message was skipped: it made no sense */
+	TOOK_RUIN,		/* the ring makes no sense: it has been left */
 	TOOK_NO_HOLD,
 	TOOK_AGAIN,		/* something moved: look once more */
 };
@@ -68,6 +70,22 @@ static enum took lose(struct feed *f, zcp_msg *msg, uint64_t tail)
 }
 
 /*
+ * How much is lost with a ring that cannot be followed is not known: at least
+ * what still lies complete in it, from here on.
+ */
+FEW enum took leave_ruin(struct feed *f, zcp_msg *msg)
+{
+	uint64_t end = ring_end(f->ring, f->mask, f->at, f->at);
+
+	msg->lost = end > f->at ? end - f->at : 1;
+	news_add(&f->cursor->lost, msg->lost);
+	f->state = FEED_ENDED;
+	f->end = END_DAMAGED;
+	feed_let_go(f);
+	return TOOK_RUIN;
+}
+
+/*
  * The slot was rewritten, so the tail is beyond it; unless the ring's place
  * has been given to another port.  The stamp tells how far the ring has come
  * since, were it more than 40 bits can say.
@@ -86,6 +104,8 @@ FEW enum took overtaken(struct feed *f, zcp_msg *msg)
 	}
 	if (tail <= f->at)
 		return TOOK_NOTHING;
+	if (feed_doubts(f, tail))
+		return leave_ruin(f, msg);
 	if (tail <= f->joined_end) {
 		advance(f, tail);
 		return TOOK_AGAIN;
@@ -255,7 +275,9 @@ FEW enum took take_from(struct feed *f, zcp_msg *msg)
 
 	if (f->state != FEED_JOINED)
 		return TOOK_NOTHING;
-	while (took == TOOK_AGAIN)
+	if (feed_damaged(f))
+		return leave_ruin(f, msg);
+	for (int i = 0; took == TOOK_AGAIN && i < TRIES; i++)
 		took = take_run(f, msg, 1) ? TOOK_MESSAGE : hindered(f, msg);
 	return took;
 }
@@ -312,6 +334,13 @@ FEW int result(struct zcp_sub *sub, const struct feed *f, zcp_msg *msg,
 		return error_set(ZCP_E_DAMAGED, "%s (pid %u) published a "
 		    "message on %s that lies in no chunk: skipped",
 		    f->publisher, f->pid, sub->topic);
+	case TOOK_RUIN:
+		sub->turn = 0;
+		lost(sub, msg, msg->lost);
+		return error_set(ZCP_E_DAMAGED, "the ring of %s (pid %u) on "
+		    "%s is damaged: it is followed no more, and at least %"
+		    PRIu64 " messages of it are lost", f->publisher, f->pid,
+		    sub->topic, msg->lost);
 	case TOOK_NO_HOLD:
 		return error_set(ZCP_E_HOLDS, "subscription to %s holds the "
 		    "%u chunks agreed on: release one first", sub->topic,

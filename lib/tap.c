@@ -20,6 +20,7 @@ struct tapped {
 	uint32_t mask;
 	uint64_t at;
 	bool founded;			/* the ring carries its serial */
+	bool left;			/* the ring is damaged */
 	bool first;			/* registered after the tap: from 0 */
 	char topic[TOPIC_NAME];
 	char name[NAME_SIZE];		/* its participant's */
@@ -111,7 +112,7 @@ static void found(struct tapped *t)
 {
 	uint64_t head = news_load(&t->ring->head), tail;
 
-	if (t->founded || !tail_of(t, head, &tail))
+	if (t->founded || t->left || !tail_of(t, head, &tail))
 		return;
 	t->founded = true;
 	t->at = t->first ? 0 : ring_end(t->ring, t->mask, tail, head);
@@ -159,11 +160,19 @@ static int look(struct zcp_tap *tap)
 
 static int passed(struct zcp_tap *tap, struct tapped *t, zcp_msg *msg)
 {
-	uint64_t tail;
+	uint64_t tail, again;
 
 	if (!tail_of(t, t->at, &tail) || tail <= t->at)
 		return 0;
 	msg->data = NULL;
+	if (!tail_possible(t->ring, t->mask, tail) &&
+	    tail_of(t, tail, &again) && again == tail) {
+		t->left = true;
+		msg->lost = 1;
+		return error_set(ZCP_E_DAMAGED, "the ring of %s (pid %u) on %s "
+		    "is damaged: it is tapped no more", t->name, t->pid,
+		    t->topic);
+	}
 	msg->lost = tail - t->at;
 	t->at = tail;
 	return error_set(ZCP_E_LAPPED, "%" PRIu64 " messages on %s were "
@@ -189,7 +198,7 @@ static int read_one(struct zcp_tap *tap, struct tapped *t, zcp_msg *msg)
 	const char *data;
 	uint64_t tail;
 
-	if (!t->founded)
+	if (!t->founded || t->left)
 		return 0;
 	found_slot = ring_get(t->ring, t->mask, t->at, &m, body);
 	if (found_slot == SLOT_EMPTY)
@@ -256,6 +265,8 @@ static bool something(void *arg)
 	for (uint32_t i = 0; i < tap->count; i++) {
 		const struct tapped *t = &tap->ring[i];
 
+		if (t->left)
+			continue;
 		if (t->founded ? stamp_says(slot_stamp(&t->ring->slot[t->at &
 		    t->mask]), t->at) != SLOT_EMPTY :
 		    word_serial(tail_validate(t->ring)) == t->serial)

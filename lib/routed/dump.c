@@ -48,7 +48,8 @@ static void dump_participant(struct routed *r, struct text *t, uint32_t i)
 
 static void dump_ring(struct routed *r, struct text *t, const struct port *p)
 {
-	const struct ring *ring = port_ring(r, p);
+	uint32_t slots;
+	const struct ring *ring = port_ring(r, p, &slots);
 
 	if (p->kind == PORT_PUBLISHER && ring != NULL)
 		text_add(t, " tail=%" PRIu64 " head=%" PRIu64 " closed=%u",

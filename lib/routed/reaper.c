@@ -161,13 +161,17 @@ void heartbeats(struct routed *r)
 
 /* ---- draining ------------------------------------------------------------------------- */
 
-struct ring *port_ring(const struct routed *r, const struct port *p)
+struct ring *port_ring(const struct routed *r, const struct port *p,
+    uint32_t *slots)
 {
-	struct peer *peer = r->watch[p->participant].peer;
+	uint32_t slot = once(p->participant);
+	struct peer *peer = slot < r->d.max_participants ?
+	    r->watch[slot].peer : NULL;
 	struct ring *ring;
 
+	*slots = once(p->slots);
 	if (peer == NULL ||
-	    (ring = peer_ring(peer, p->offset, p->slots)) == NULL ||
+	    (ring = peer_ring(peer, p->offset, *slots)) == NULL ||
 	    word_serial(tail_load(ring)) != fact_load32(&p->serial))
 		return NULL;
 	return ring;
@@ -185,7 +189,8 @@ static bool advance_tail(struct routed *r, uint32_t index, bool past_lossy,
 {
 	struct port *p = &r->d.ports[index];
 	bool live = fact_load32(&p->state) == PORT_OPEN;
-	struct ring *ring = port_ring(r, p);
+	uint32_t slots;
+	struct ring *ring = port_ring(r, p, &slots);
 	struct reader_set readers = { 0 };
 	struct limits l;
 	uint64_t word, head, limit;
@@ -194,14 +199,17 @@ static bool advance_tail(struct routed *r, uint32_t index, bool past_lossy,
 	if (ring == NULL)
 		return false;
 	word = tail_load(ring);
-	head = news_load(&ring->head);
+	head = head_load(ring);
 	view = (struct ring_view){ .serial = fact_load32(&p->serial),
 	    .tail = number_widen(head, word_number(word)),
 	    .history = live ? p->history : r->keep[index],
-	    .slots = p->slots };
-	/* A live owner's head may lag, which only makes us hesitate. */
-	view.head = live ? head : ring_end(ring, p->slots - 1, view.tail, head);
-	if (number_diff(view.head, view.tail) < 0)
+	    .slots = slots };
+	/* A live owner's head may lag, which only makes us hesitate; as does one
+	 * that its ring has no room for, or that nothing was stamped before. */
+	view.head = live ? head : ring_end(ring, slots - 1, view.tail, head);
+	if (number_diff(view.head, view.tail) < 0 ||
+	    view.head - view.tail > slots ||
+	    !tail_possible(ring, slots - 1, view.head))
 		view.head = view.tail;
 	*out = (struct progress){ view.tail, view.head, view.tail };
 	if (reader_set_load(&readers, &r->d, index) < 0)

@@ -56,14 +56,15 @@ bool retain_expired(const struct routed *r)
 /* Messages that lie in an ended ring. */
 static uint64_t content(struct routed *r, const struct port *p)
 {
-	const struct ring *ring = port_ring(r, p);
+	uint32_t slots;
+	const struct ring *ring = port_ring(r, p, &slots);
 	uint64_t head, tail;
 
 	if (ring == NULL)
 		return 0;
 	head = news_load(&ring->head);
 	tail = number_widen(head, word_number(tail_load(ring)));
-	return ring_end(ring, p->slots - 1, tail, head) - tail;
+	return ring_end(ring, slots - 1, tail, head) - tail;
 }
 
 static int newest_first(const void *a, const void *b, void *ports)

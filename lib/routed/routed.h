@@ -210,8 +210,10 @@ bool retain_pending(const struct routed *r);
 int watch_add(struct routed *r, uint32_t slot);
 void watch_remove(struct routed *r, uint32_t slot);
 void reap(struct routed *r, uint32_t slot);	/* if it is dead */
-/* A publisher's ring; NULL when it is not there (any more, or yet). */
-struct ring *port_ring(const struct routed *r, const struct port *p);
+/* A publisher's ring, and how many slots it has, loaded once; NULL when it is
+ * not there (any more, or yet). */
+struct ring *port_ring(const struct routed *r, const struct port *p,
+    uint32_t *slots);
 void heartbeats(struct routed *r);
 /* Drains what has ended, and sweeps; true while something is left. */
 bool drain(struct routed *r);

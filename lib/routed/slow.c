@@ -65,7 +65,9 @@ static unsigned lag_at(struct routed *r, uint32_t reader, uint64_t link,
 	uint32_t port = link_port(link);
 	const struct port *p = &r->d.ports[port];
 	const struct cursor *c = port_cursor(r, reader, link_cursor(link));
-	const struct ring *ring = port_ring(r, p);
+	uint32_t slots;
+	const struct ring *ring = port < r->d.max_ports ?
+	    port_ring(r, p, &slots) : NULL;
 	int64_t behind;
 	uint64_t at;
 
@@ -83,7 +85,7 @@ static unsigned lag_at(struct routed *r, uint32_t reader, uint64_t link,
 	/* Its publisher waits for room, or for memory. */
 	if (want_load(ring) & WANT_SET)
 		return 100;
-	return *lag >= p->slots ? 100 : (unsigned)(*lag * 100 / p->slots);
+	return *lag >= slots ? 100 : (unsigned)(*lag * 100 / slots);
 }
 
 static unsigned worst_lag(struct routed *r, uint32_t reader, uint64_t *lag,
