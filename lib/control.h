@@ -14,9 +14,6 @@ enum {
 					   come in pages */
 };
 
-/* How an error begins that only asks for a pause. */
-#define CONTROL_BUSY "busy: "
-
 /*
  * Where a daemon of this user would put "<domain>.<suffix>": $ZCP_RUNTIME_DIR,
  * else $XDG_RUNTIME_DIR/zcp, else /tmp/zcp-<uid>.  `make` creates the
@@ -30,16 +27,18 @@ struct asking {
 	bool start;		/* where there is none, start one */
 	bool unsure;		/* an attempt was sent and not answered: it may
 				   have been obeyed, though a later one is refused */
+	bool answered;		/* by a daemon, if only with an error */
 	uid_t uid;		/* of the daemon that answered */
+	uint32_t needed;	/* the number of that name in its error, or 0 */
 };
 
 /*
  * One request, one reply.  Looks for the daemon, sends, and repeats until
  * `deadline` (clock_ns), so a request must be one that may be repeated: it
- * carries a nonce or has no effect.  A daemon that is busy is asked again after
- * a pause.  Returns the reply's length; the reply is NUL-terminated.  An
- * "ERROR: ..." reply is -ZCP_E_REFUSED with its reason as message; nobody
- * answers: -ZCP_E_NODAEMON; -ZCP_E_PERM; -ZCP_E_INTR.
+ * carries a nonce or has no effect.  A daemon that says BUSY is asked again after
+ * a pause.  Returns the reply's length; the reply is NUL-terminated.  An error's
+ * code is the daemon's (-ZCP_E_REFUSED where it names none), its message the
+ * daemon's sentence; nobody answers: -ZCP_E_NODAEMON; -ZCP_E_PERM; -ZCP_E_INTR.
  */
 int control_ask(const char *domain, const char *request, char *reply,
     size_t size, uint64_t deadline, struct asking *how);
@@ -47,6 +46,10 @@ int control_ask(const char *domain, const char *request, char *reply,
 /* The same of a daemon that is there, or is not. */
 int control_call(const char *domain, const char *request, char *reply,
     size_t size, uint64_t deadline);
+
+/* The number in a reply's field `key`; false: there is none such. */
+bool control_number(const char *reply, const char *key, uint64_t most,
+    uint64_t *number);
 
 /*
  * Shows the domain's token, if there is one to show: NULL is $ZCP_TOKEN.  The

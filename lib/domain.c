@@ -346,11 +346,12 @@ void own_file_add(uint64_t instance, uint32_t slot, int fd)
 	pthread_mutex_unlock(&own_lock);
 }
 
-void own_file_remove(uint64_t instance, uint32_t slot)
+void own_file_remove(uint64_t instance, uint32_t slot, int fd)
 {
 	pthread_mutex_lock(&own_lock);
 	for (struct own_file **p = &own_files; *p != NULL; p = &(*p)->next)
-		if ((*p)->instance == instance && (*p)->slot == slot) {
+		if ((*p)->instance == instance && (*p)->slot == slot &&
+		    (*p)->fd == fd) {
 			struct own_file *own = *p;
 
 			*p = own->next;
@@ -365,7 +366,9 @@ static int own_file_find(uint64_t instance, uint32_t slot)
 	int fd = -1;
 
 	pthread_mutex_lock(&own_lock);
-	for (struct own_file *own = own_files; own != NULL; own = own->next)
+	/* The last one added: one that is being closed has lost its slot. */
+	for (struct own_file *own = own_files; own != NULL && fd < 0;
+	    own = own->next)
 		if (own->instance == instance && own->slot == slot &&
 		    own->born == fork_generation)
 			fd = own->fd;

@@ -112,7 +112,7 @@ void fork_watch(void);
  * process owns is listed, and mapped through its one descriptor.
  */
 void own_file_add(uint64_t instance, uint32_t slot, int fd);
-void own_file_remove(uint64_t instance, uint32_t slot);
+void own_file_remove(uint64_t instance, uint32_t slot, int fd);
 bool own_file(const struct domain *d, uint32_t slot);
 
 /* A place in a member's file, or NULL when it would lie outside. */

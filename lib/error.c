@@ -1,13 +1,15 @@
 #include "error.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
-enum { MESSAGE_SIZE = 1024 };
+enum { MESSAGE_SIZE = 1024, NUMBERS_SIZE = 128 };
 
 static _Thread_local char message[MESSAGE_SIZE] = "no error";
+static _Thread_local char numbers[NUMBERS_SIZE];
 
 /* As much of it as fits. */
 static void append(const char *text)
@@ -19,6 +21,7 @@ int error_set(enum zcp_error code, const char *format, ...)
 {
 	va_list ap;
 
+	numbers[0] = '\0';
 	va_start(ap, format);
 	vsnprintf(message, sizeof(message), format, ap);
 	va_end(ap);
@@ -30,6 +33,7 @@ int error_sys(const char *format, ...)
 	int cause = errno;
 	va_list ap;
 
+	numbers[0] = '\0';
 	va_start(ap, format);
 	vsnprintf(message, sizeof(message), format, ap);
 	va_end(ap);
@@ -51,6 +55,38 @@ int error_in(int rc, const char *format, ...)
 	append(": ");
 	append(below);
 	return rc;
+}
+
+void error_number(const char *key, uint64_t number)
+{
+	size_t n = strlen(numbers);
+
+	snprintf(numbers + n, sizeof(numbers) - n, " %s=%" PRIu64, key, number);
+}
+
+const char *error_numbers(void)
+{
+	return numbers;
+}
+
+const char *error_name(int code)
+{
+#define NAME(name, value, text) case value: return #name;
+	switch (code < 0 ? -code : code) {
+	ZCP_ERRORS(NAME)
+	}
+#undef NAME
+	return "REFUSED";
+}
+
+int error_code(const char *name, size_t length)
+{
+#define CODE(known, value, text)					\
+	if (strlen(#known) == length && memcmp(name, #known, length) == 0) \
+		return value;
+	ZCP_ERRORS(CODE)
+#undef CODE
+	return 0;
 }
 
 const char *zcp_errmsg(void)

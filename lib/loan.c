@@ -161,7 +161,7 @@ static int wait_for_memory(struct zcp_pub *pub, uint32_t class, size_t size,
     uint64_t deadline)
 {
 	uint64_t until = deadline_after(PATIENCE);
-	char request[64];
+	char what[64], request[TENANT_REQUEST];
 	int rc;
 
 	/* While its own readers are at it they bring back more than others. */
@@ -173,7 +173,8 @@ static int wait_for_memory(struct zcp_pub *pub, uint32_t class, size_t size,
 	}
 	until = deadline_after((int64_t)BELL_RECHECK);
 	/* An idle publisher's ring is reclaimed by the daemon when asked. */
-	snprintf(request, sizeof(request), "SWEEP:size=%zu", size);
+	snprintf(what, sizeof(what), "SWEEP:size=%zu", size);
+	tenant_says(pub->bus, request, sizeof(request), what);
 	control_hint(pub->bus->d.name, request);
 	rc = pub_wait(pub, pub->tail + 1, memory_may_be_back, true,
 	    until < deadline ? until : deadline);

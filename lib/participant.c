@@ -97,18 +97,23 @@ static int open_own(struct zcp *bus)
 	const struct participant *p = &bus->d.participants[bus->slot];
 	int rc;
 
-	bus->incarnation = p->incarnation;
+	struct member *member;
+
 	member_path(&bus->d, bus->slot, bus->path);
 	rc = segment_open(&bus->own, bus->path, PART_MEMBER, true, p->uid,
 	    (mode_t)bus->d.m->mode & 0777, instance(bus));
 	if (rc < 0)
 		return rc;
-	bus->member = bus->own.base;
-	bus->committed = MEMBER_FIRST;
+	member = bus->own.base;
+	/* Not ours to write to before it is known to be ours. */
 	if (bus->own.size != MEMBER_WINDOW ||
-	    bus->member->incarnation != bus->incarnation)
+	    member->incarnation != bus->incarnation) {
+		segment_close(&bus->own);
 		return error_set(ZCP_E_DAMAGED, "%s is not what the daemon "
 		    "said it would be", bus->path);
+	}
+	bus->member = member;
+	bus->committed = MEMBER_FIRST;
 	bus->d.sweeping = &bus->member->sweeping;
 	own_file_add(instance(bus), bus->slot, bus->own.fd);
 	return lock_file(bus);
@@ -138,28 +143,41 @@ static struct asking ask_daemon(const struct zcp *bus)
 	};
 }
 
+int tenant_says(const struct zcp *bus, char *request, size_t size,
+    const char *what)
+{
+	return snprintf(request, size, "%s:slot=%" PRIu32 ":incarnation=%"
+	    PRIu64 ":key=%" PRIx64, what, bus->slot, bus->incarnation,
+	    bus->key);
+}
+
 static int join(struct zcp *bus, const char *name, uint64_t deadline)
 {
-	char request[CONTROL_REQUEST], reply[256];
+	char request[CONTROL_REQUEST], reply[CONTROL_REPLY];
 	struct asking how = ask_daemon(bus);
-	uint64_t nonce = control_nonce();
 	int rc;
 
 	snprintf(request, sizeof(request), "REGISTER:name=%s:nonce=%" PRIx64,
-	    name, nonce);
+	    name, bus->key);
 	if ((rc = control_ask(bus->d.name, request, reply, sizeof(reply),
 	    deadline, &how)) < 0)
 		return rc;
 	if (sscanf(reply, "OK:OFFSET:%" SCNu32, &bus->slot) != 1 ||
-	    bus->slot >= bus->d.max_participants ||
-	    bus->d.participants[bus->slot].nonce != nonce)
-		/* Another creation of the domain than the one we mapped? */
-		return error_set(ZCP_E_BUSY,
-		    "the route daemon answered '%s' to REGISTER", reply);
-	/* The nonce may be from an attempt whose daemon was killed since; the
+	    !control_number(reply, "incarnation", UINT64_MAX,
+	    &bus->incarnation))
+		return error_set(ZCP_E_LAYOUT, "the route daemon answered '%s' "
+		    "to REGISTER: it is of another version of zcp", reply);
+	/* Another creation of the domain than the one we mapped? */
+	if (bus->slot >= bus->d.max_participants ||
+	    bus->d.participants[bus->slot].nonce != bus->key)
+		return error_set(ZCP_E_BUSY, "the route daemon has made "
+		    "domain %s anew", bus->d.name);
+	/* The key may be known from an attempt whose daemon was killed since; the
 	 * one that answered has found nobody, and made the domain anew. */
-	if ((rc = open_own(bus)) < 0 && domain_removed(&bus->d))
+	if ((rc = open_own(bus)) < 0 && domain_removed(&bus->d)) {
+		bus->incarnation = 0;
 		return error_in(-ZCP_E_BUSY, "the domain was made anew");
+	}
 	return rc;
 }
 
@@ -206,6 +224,7 @@ int zcp_open(zcp **out, const zcp_options *options)
 	bus->born = bus->made = fork_generation;
 	bus->users = 1;
 	bus->autostart = options->autostart;
+	bus->key = control_nonce();
 	bus->timeout = options->timeout ? options->timeout : 5 * NS_PER_S;
 	pthread_mutex_init(&bus->lock, NULL);
 	deadline = deadline_after(bus->timeout);
@@ -262,21 +281,23 @@ void bus_put(struct zcp *bus)
 void zcp_close(zcp **handle)
 {
 	struct zcp *bus = *handle;
-	char request[64];
+	char request[TENANT_REQUEST];
 
 	*handle = NULL;
 	if (bus == NULL || !bus_ours(bus))
 		return;
 	stop_beating(bus);
-	if (bus->member != NULL) {
-		/* Should no daemon hear it: the next one, and publishers that
-		 * wait for us, will see it. */
+	/* Should no daemon hear it: the next one, and publishers that wait for
+	 * us, will see it. */
+	if (bus->member != NULL)
 		fact_publish(&bus->member->left, 1);
-		snprintf(request, sizeof(request), "UNREGISTER:%" PRIu32,
-		    bus->slot);
+	if (bus->incarnation != 0) {
+		tenant_says(bus, request, sizeof(request), "UNREGISTER");
 		control_farewell(bus->d.name, request);
-		own_file_remove(instance(bus), bus->slot);
 	}
+	/* By then another one may have our slot, also one of this process. */
+	if (bus->member != NULL)
+		own_file_remove(instance(bus), bus->slot, bus->own.fd);
 	/* Handles that are still open are errors from now on, not crashes. */
 	bus->born = bus->made - 1;
 	bus_put(bus);
@@ -365,48 +386,55 @@ void place_put(struct zcp *bus, struct place *place)
 	push(bus, &bus->idle, place);
 }
 
-void place_unregistered(struct zcp *bus, struct place *place, int rc)
+void place_unregistered(struct zcp *bus, struct place *place)
 {
-	push(bus, rc == -ZCP_E_REFUSED && !place->unsure ? &bus->idle :
-	    &bus->abandoned, place);
+	push(bus, place->unsure ? &bus->abandoned : &bus->idle, place);
 }
 
 /* ---- ports ----------------------------------------------------------------------------- */
 
-int port_register(struct zcp *bus, const char *what, struct place *place)
+int port_register(struct zcp *bus, const char *what, struct place *place,
+    uint32_t *needed)
 {
-	char request[CONTROL_REQUEST], reply[256];
+	char request[CONTROL_REQUEST], reply[CONTROL_REPLY];
 	struct asking how = ask_daemon(bus);
-	uint64_t nonce = control_nonce();
-	uint32_t port;
-	int rc;
+	uint64_t serial, topic;
+	int rc, n;
 
-	snprintf(request, sizeof(request), "%s:slot=%" PRIu32 ":offset=%" PRIu64
-	    ":nonce=%" PRIx64, what, bus->slot, place->offset, nonce);
+	n = tenant_says(bus, request, sizeof(request), what);
+	snprintf(request + n, sizeof(request) - (size_t)n, ":offset=%" PRIu64
+	    ":nonce=%" PRIx64, place->offset, control_nonce());
 	rc = control_ask(bus->d.name, request, reply, sizeof(reply),
 	    deadline_after(bus->timeout), &how);
 	place->unsure = how.unsure;
+	*needed = how.needed;
 	if (rc < 0)
 		return rc;
-	if (sscanf(reply, "OK:PORT:%" SCNu32, &port) != 1 ||
-	    port >= bus->d.max_ports || bus->d.ports[port].nonce != nonce)
+	/* From the reply: the directory's record may be another port's by now. */
+	if (sscanf(reply, "OK:PORT:%" SCNu32, &place->port) != 1 ||
+	    place->port >= bus->d.max_ports ||
+	    !control_number(reply, "serial", SERIAL_MASK, &serial) ||
+	    !control_number(reply, "topic", bus->d.max_topics - 1, &topic)) {
+		place->unsure = true;
 		return error_set(ZCP_E_DAMAGED,
 		    "the route daemon answered '%s' to %s", reply, what);
-	probe2(register, what, port);
-	place->port = port;
-	place->serial = fact_load32(&bus->d.ports[port].serial);
-	return (int)port;
+	}
+	probe2(register, what, place->port);
+	place->serial = (uint32_t)serial;
+	place->topic = (uint32_t)topic;
+	return 0;
 }
 
-void port_release(struct zcp *bus, uint32_t port)
+void port_release(struct zcp *bus, const struct place *place)
 {
-	char request[128];
+	char request[TENANT_REQUEST];
+	int n;
 
-	snprintf(request, sizeof(request), "RELEASE:slot=%" PRIu32 ":port=%"
-	    PRIu32 ":serial=%" PRIu32, bus->slot, port,
-	    fact_load32(&bus->d.ports[port].serial));
 	if (bus_closed(bus))
 		return;			/* it ended with its participant */
+	n = tenant_says(bus, request, sizeof(request), "RELEASE");
+	snprintf(request + n, sizeof(request) - (size_t)n, ":port=%" PRIu32
+	    ":serial=%" PRIu32, place->port, place->serial);
 	/* No daemon: the next one sees the port closed in p<n>. */
 	control_farewell(bus->d.name, request);
 }

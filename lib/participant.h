@@ -13,7 +13,7 @@
 /* A piece of p<n>; when its port is gone from the directory, room again. */
 struct place {
 	uint64_t offset, bytes;
-	uint32_t port, serial;		/* of the port that last lay here */
+	uint32_t port, serial, topic;	/* of the port that last lay here */
 	bool unsure;			/* a request for it went unanswered */
 	struct place *next;
 };
@@ -24,7 +24,8 @@ struct zcp {
 	struct member *member;
 	char path[SEGMENT_PATH];
 	uint32_t slot;
-	uint64_t incarnation;
+	uint64_t incarnation;		/* 0: not registered */
+	uint64_t key;			/* of our registration, see tenant_says() */
 	int64_t timeout;		/* for control calls, ns */
 	bool autostart;			/* of a daemon, where there is none */
 	unsigned born;			/* fork generation; no such, once closed */
@@ -69,13 +70,24 @@ static inline int bus_check(const struct zcp *bus)
 int place_get(struct zcp *bus, uint64_t bytes, struct place **place);
 /* The port that lay there is being closed (or never came to be). */
 void place_put(struct zcp *bus, struct place *place);
-/* Its registration failed with `rc`: refused it never came to be; unanswered
- * it may have, and the place stays taken. */
-void place_unregistered(struct zcp *bus, struct place *place, int rc);
+/* Its registration failed: refused it never came to be; unanswered it may
+ * have, and the place stays taken. */
+void place_unregistered(struct zcp *bus, struct place *place);
 
-/* Registers a port: `what` is its verb and arguments.  Returns its index;
- * errors of control_call(). */
-int port_register(struct zcp *bus, const char *what, struct place *place);
-void port_release(struct zcp *bus, uint32_t port);
+/*
+ * A request (its verb, and fields) of this participant, as which nobody else
+ * is taken: a slot is given away again, and a pid says nothing to a daemon of
+ * another pid namespace.  Returns the request's length.
+ */
+enum { TENANT_REQUEST = 256 };	/* bytes for one with a few numbers */
+int tenant_says(const struct zcp *bus, char *request, size_t size,
+    const char *what);
+
+/* Registers a port, which the place then names: `what` is its verb and
+ * arguments.  0; errors of control_ask(), and the number that one says is
+ * needed. */
+int port_register(struct zcp *bus, const char *what, struct place *place,
+    uint32_t *needed);
+void port_release(struct zcp *bus, const struct place *place);
 
 #endif

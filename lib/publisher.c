@@ -79,24 +79,23 @@ static int pub_register(struct zcp_pub *pub, int64_t retain)
 {
 	struct domain *d = &pub->bus->d;
 	char what[TOPIC_NAME + 128];
+	uint32_t needed;
 	int rc;
 
 	snprintf(what, sizeof(what), "PUBLISHER:%s:slots=%" PRIu32
 	    ":history=%" PRIu32 ":retain=%" PRIu64 ":reliable=%d:unlisted=%d",
 	    pub->topic, pub->slots, pub->history, retain < 0 ?
 	    RETAIN_FOR_EVER : (uint64_t)retain, !pub->lossy, pub->unlisted);
-	if ((rc = port_register(pub->bus, what, pub->place)) < 0)
+	rc = port_register(pub->bus, what, pub->place, &needed);
+	if (rc < 0)
 		return rc;
-	pub->port = (uint32_t)rc;
+	pub->port = pub->place->port;
 	pub->serial = pub->place->serial;
 	pub->loaned = word_make(CHUNK_LOANED, pub->serial, 0);
 	pub->published = word_make(CHUNK_PUBLISHED, pub->serial, 0);
 	pub->generation = &d->ports[pub->port].generation;
 	pub->readers.generation = UINT64_MAX;
-	if (d->ports[rc].topic >= d->max_topics)
-		return error_set(ZCP_E_DAMAGED,
-		    "port %d: its record makes no sense", rc);
-	pub->topic_bell = domain_bell(d, bell_of_topic(d->ports[rc].topic));
+	pub->topic_bell = domain_bell(d, bell_of_topic(pub->place->topic));
 	pub->domain_bell = domain_bell(d, BELL_DOMAIN);
 	pub->room_bell = domain_bell(d, bell_of_port(d->max_topics, pub->port));
 	/* Ports start a few lines of chunk words apart. */
@@ -156,7 +155,7 @@ int zcp_offer(zcp *bus, const char *topic, const zcp_pub_options *options,
 		goto fail;
 	ring_prepare(pub);
 	if ((rc = pub_register(pub, options->retain)) < 0) {
-		place_unregistered(bus, pub->place, rc);
+		place_unregistered(bus, pub->place);
 		goto fail;
 	}
 	bus_get(bus);
@@ -201,7 +200,7 @@ static void end_in_order(struct zcp_pub *pub)
 	fence_light(pub->symmetric);
 	bell_ring(pub->topic_bell);
 	bell_ring(pub->domain_bell);
-	port_release(pub->bus, pub->port);
+	port_release(pub->bus, pub->place);
 }
 
 void zcp_stop_offer(zcp_pub **handle)

@@ -75,7 +75,7 @@ static void subscription_prepare(struct zcp_sub *sub)
 	}
 }
 
-static int sub_register(struct zcp_sub *sub)
+static int sub_register(struct zcp_sub *sub, uint32_t *needed)
 {
 	struct domain *d = &sub->bus->d;
 	char what[TOPIC_NAME + 128];
@@ -85,17 +85,15 @@ static int sub_register(struct zcp_sub *sub)
 	    ":holds=%" PRIu32 ":depth=%" PRIu32 ":reliable=%d:redeems=%" PRIu32,
 	    sub->topic, sub->cursors, sub->budget.most, sub->depth,
 	    !sub->lossy, sub->redeems);
-	if ((rc = port_register(sub->bus, what, sub->place)) < 0)
+	rc = port_register(sub->bus, what, sub->place, needed);
+	if (rc < 0)
 		return rc;
-	sub->port = (uint32_t)rc;
+	sub->port = sub->place->port;
 	sub->serial = sub->place->serial;
-	sub->generation = &d->ports[rc].generation;
-	if (d->ports[rc].topic >= d->max_topics)
-		return error_set(ZCP_E_DAMAGED,
-		    "port %d: its record makes no sense", rc);
+	sub->generation = &d->ports[sub->port].generation;
 	if (!sub->pattern)
 		sub->topic_bell = domain_bell(d,
-		    bell_of_topic(d->ports[rc].topic));
+		    bell_of_topic(sub->place->topic));
 	return 0;
 }
 
@@ -129,7 +127,6 @@ static int sub_open(struct zcp_sub *sub, const zcp_sub_options *options,
     uint32_t *needed)
 {
 	struct zcp *bus = sub->bus;
-	const char *hint;
 	int rc;
 
 	if ((rc = check_options(options, sub)) < 0 ||
@@ -139,12 +136,11 @@ static int sub_open(struct zcp_sub *sub, const zcp_sub_options *options,
 	    sub->budget.most), &sub->place)) < 0)
 		return rc;
 	subscription_prepare(sub);
-	if ((rc = sub_register(sub)) == 0)
+	if ((rc = sub_register(sub, needed)) == 0)
 		return 0;
-	place_unregistered(bus, sub->place, rc);
-	if (rc == -ZCP_E_REFUSED && options->publishers == 0 &&
-	    (hint = strstr(zcp_errmsg(), "cursors=")) != NULL)
-		*needed = (uint32_t)strtoul(hint + strlen("cursors="), NULL, 10);
+	place_unregistered(bus, sub->place);
+	if (options->publishers != 0)
+		*needed = 0;		/* as many as were asked for, no more */
 	return rc;
 }
 
@@ -335,7 +331,7 @@ void zcp_unsubscribe(zcp_sub **handle)
 		if (sub->used[i])
 			drop(sub, i);
 	fact_publish32(&sub->self->opened, SUBSCRIPTION_CLOSED);
-	port_release(bus, sub->port);
+	port_release(bus, sub->place);
 	place_put(bus, sub->place);
 	sub_free(sub);
 	bus_put(bus);

@@ -87,7 +87,7 @@ typedef struct zcp_options {
  * Registers with the daemon, maps the segments and starts the thread that
  * beats this process's heart (all signals blocked in it).  Returns 0 and a
  * bus that the caller closes with zcp_close(); -ZCP_E_ARG (the domain's name),
- * -ZCP_E_NODAEMON, -ZCP_E_PERM, -ZCP_E_REFUSED (a limit, named),
+ * -ZCP_E_NODAEMON, -ZCP_E_PERM (a token), -ZCP_E_REFUSED (a limit, named),
  * -ZCP_E_LAYOUT (another version, both named), -ZCP_E_DAMAGED, -ZCP_E_SYS.
  * Any thread.
  */
@@ -137,7 +137,8 @@ typedef struct zcp_pub_options {
  *   options  may be NULL; copied
  * Returns 0 and a publisher that the caller ends with zcp_stop_offer();
  * -ZCP_E_ARG, -ZCP_E_REFUSED (a limit, named), -ZCP_E_NODAEMON, -ZCP_E_SYS
- * (/dev/shm full).  Any thread.
+ * (/dev/shm full), -ZCP_E_ENDED (the daemon has ended this participant), or
+ * another code that the daemon answers with.  Any thread.
  */
 ZCP_API int zcp_offer(zcp *bus, const char *topic,
     const zcp_pub_options *options, zcp_pub **pub)

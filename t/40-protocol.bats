@@ -45,9 +45,9 @@ say() {
     start_routed
     talk
     say "REGISTER:name=by-hand:nonce=1f"
-    assert_output "OK:OFFSET:0"
+    assert_output "OK:OFFSET:0:incarnation=1"
     say "REGISTER:name=by-hand:nonce=1f"
-    assert_output "OK:OFFSET:0"
+    assert_output "OK:OFFSET:0:incarnation=1"
     status_has "name=by-hand pid=$TALK_PID"
     # Its file is there; a place in it must have been written to.
     local file="/dev/shm/zcp.$(id -u).$ZCP_DOMAIN.p0"
@@ -55,11 +55,11 @@ say() {
     assert_output --partial "ERROR: offset 4096 with 64 slots is not committed in p0"
     dd if=/dev/zero of="$file" bs=4096 seek=1 count=10 conv=notrunc status=none
     say "PUBLISHER:t:slots=64:offset=4096:nonce=2"
-    assert_output "OK:PORT:0"
+    assert_output "OK:PORT:0:serial=1:topic=0"
     say "PUBLISHER:t:slots=64:offset=4096:nonce=2"
-    assert_output "OK:PORT:0"
+    assert_output "OK:PORT:0:serial=1:topic=0"
     say "SUBSCRIBER:t*:cursors=4:holds=16:offset=16384:nonce=3"
-    assert_output "OK:PORT:1"
+    assert_output "OK:PORT:1:serial=2:topic=1"
     status_has "publishers=1"
     # It is open when its owner says so in its file; nobody waits for it before.
     status_has "kind=subscriber topic=t*.* state=opening"
@@ -73,6 +73,95 @@ say() {
     say "UNREGISTER"
     assert_output "OK"
     status_has "participants=0"
+}
+
+@test "an error is a sentence for people and a line of fields for programs" {
+    start_routed --heartbeat 60s --max-ports 1
+    run ask ROUTE
+    assert_output $'ERROR: ROUTE needs a topic\ncode=ARG'
+    talk
+    say "REGISTER:name=by-hand"
+    dd if=/dev/zero of="/dev/shm/zcp.$(id -u).$ZCP_DOMAIN.p0" bs=4096 seek=1 count=10 conv=notrunc status=none
+    say "PUBLISHER:t:slots=64:offset=4096"
+    say "SUBSCRIBER:t:cursors=4:holds=8:offset=16384"
+    run printf '%s' "$output"
+    assert_line --regexp '^ERROR: all 1 ports are in use'
+    assert_line code=REFUSED
+    assert_equal "${#lines[@]}" 2
+    # What is no verb has the one line that it always had.
+    run ask DANCE
+    assert_output "ERROR: Unknown command"
+}
+
+@test "an error says how many cursors a subscription needs" {
+    start_routed
+    open_input
+    local i
+    for i in 1 2 3 4 5; do
+        spawn zcp-pub "wide/$i" <"$WORK/input"
+    done
+    eventually status_has "publishers=5"
+    talk
+    say "REGISTER:name=by-hand"
+    local slot
+    slot=$(sed 's/OK:OFFSET:\([0-9]*\).*/\1/' <<<"$output")
+    dd if=/dev/zero of="/dev/shm/zcp.$(id -u).$ZCP_DOMAIN.p$slot" bs=4096 seek=1 count=10 conv=notrunc status=none
+    say "SUBSCRIBER:wide/*:cursors=4:holds=8:offset=4096"
+    run printf '%s' "$output"
+    assert_line --regexp '^ERROR: 5 publishers are there'
+    assert_line "code=REFUSED needed=5"
+}
+
+@test "a request that names a tenant concerns no later one of its slot or port" {
+    # A person beats no heart.
+    start_routed --heartbeat 60s
+    talk
+    local shm file
+    shm="/dev/shm/zcp.$(id -u).$ZCP_DOMAIN"
+    file=$shm.p0
+    say "REGISTER:name=first:nonce=a1"
+    assert_output "OK:OFFSET:0:incarnation=1"
+    say "UNREGISTER:slot=0:incarnation=1:key=a1"
+    assert_output OK
+    say "REGISTER:name=second:nonce=b2"
+    assert_output "OK:OFFSET:0:incarnation=2"
+    # The first one's requests, late or sent twice.
+    say "UNREGISTER:slot=0:incarnation=1:key=a1"
+    assert_output OK
+    say "RELEASE:slot=0:incarnation=1:key=a1"
+    assert_output OK
+    dd if=/dev/zero of="$file" bs=4096 seek=1 count=10 conv=notrunc status=none
+    local late
+    for late in incarnation=1 incarnation=1:key=a1 incarnation=2:key=a1; do
+        say "PUBLISHER:t:slots=64:offset=4096:slot=0:$late"
+        run printf '%s' "$output"
+        assert_line --regexp '^ERROR: the participant of incarnation [12] is not registered any more'
+        assert_line code=ENDED
+    done
+    status_has "participants=1 .* publishers=0"
+    say "PUBLISHER:t:slots=64:offset=4096:slot=0:incarnation=2:key=b2"
+    assert_output "OK:PORT:0:serial=1:topic=0"
+    say "RELEASE:slot=0:incarnation=2:key=b2:port=0:serial=7"
+    assert_output OK
+    status_has "publishers=1"
+    say "RELEASE:slot=0:incarnation=2:key=b2:port=0:serial=1"
+    assert_output OK
+    status_has "publishers=0"
+    say "RELEASE:port=5"
+    assert_output --partial "ERROR: port 5 is none of participant 0's"
+    # By hand, one who has but one participant need not name it.
+    say UNREGISTER
+    assert_output OK
+    status_has "participants=0"
+}
+
+@test "a topic that begins with a digit is no slot" {
+    start_routed --heartbeat 60s
+    talk
+    say "REGISTER:name=by-hand"
+    dd if=/dev/zero of="/dev/shm/zcp.$(id -u).$ZCP_DOMAIN.p0" bs=4096 seek=1 count=10 conv=notrunc status=none
+    say "PUBLISHER:7up:slots=64:offset=4096"
+    assert_output --partial "OK:PORT:0"
 }
 
 @test "STATUS and SWEEP" {
@@ -92,7 +181,8 @@ say() {
     run ask "ping"
     assert_output "ERROR: Unknown command"
     run ask $'\n'
-    assert_output "ERROR: empty request"
+    assert_line "ERROR: empty request"
+    assert_line code=ARG
     run ask $'PI\x01NG'
     assert_output --partial "ERROR: byte 3 of the request is not printable"
     run ask "$(head -c 5000 /dev/zero | tr '\0' A)"
@@ -137,7 +227,7 @@ say() {
 @test "a participant that goes away without a word is reaped" {
     start_routed
     run ask "REGISTER:name=brief"
-    assert_output "OK:OFFSET:0"
+    assert_output "OK:OFFSET:0:incarnation=1"
     eventually status_has "participants=0"
     eventually status_has "deaths=1"
 }
@@ -209,7 +299,7 @@ all_pages() {
     assert_equal "$(grep -c "^link=" "$WORK/dump")" 21
     grep -q '^MORE:' <(ask DUMP)
     run ask DUMP:nonsense
-    assert_output "ERROR: DUMP:nonsense: not a number"
+    assert_line "ERROR: DUMP:nonsense: not a number"
     run ask DUMP:99999999999999999
     assert_output ''
 }
@@ -229,7 +319,7 @@ all_pages() {
     assert_line --regexp '^subscriber=[0-9]+ topic=radar/\*/\* name=wide pid=[0-9]+ reliable=0$'
     refute_line --partial other
     run ask ROUTE
-    assert_output "ERROR: ROUTE needs a topic"
+    assert_line "ERROR: ROUTE needs a topic"
     run ask ROUTE:a/b/c/d
     assert_output --partial "ERROR: topic 'a/b/c/d': more than three parts"
 }
@@ -248,7 +338,7 @@ all_pages() {
     assert_equal "$(cat "$WORK/one")" 'on: 100 % (ä)'
     assert_equal "$(cat "$WORK/two")" 'on: 100 % (ä)'
     run ask 'ROUTE:l*:x'
-    assert_output "ERROR: a pattern cannot be published on"
+    assert_line "ERROR: a pattern cannot be published on"
     # Nobody reads: it says so, and is gone.
     run ask 'ROUTE:dark:x'
     assert_output "OK:PUBLISHED:0"
@@ -277,11 +367,15 @@ all_pages() {
     run ask PING
     assert_output PONG
     run ask STATUS
-    assert_output "ERROR: this domain asks for a token (\$ZCP_TOKEN, AUTH:token=...)"
+    assert_line "ERROR: this domain asks for a token (\$ZCP_TOKEN, AUTH:token=...)"
+    assert_line code=PERM
+    # A foreign process has no say in when the daemon sweeps, either.
+    run ask SWEEP
+    assert_line "ERROR: this domain asks for a token (\$ZCP_TOKEN, AUTH:token=...)"
     run ask AUTH:token=wrong
-    assert_output "ERROR: that is not the token of this domain"
+    assert_line "ERROR: that is not the token of this domain"
     run ask AUTH
-    assert_output "ERROR: AUTH needs token="
+    assert_line "ERROR: AUTH needs token="
     talk
     say STATUS
     assert_output --partial "ERROR: this domain asks for a token"
@@ -289,9 +383,9 @@ all_pages() {
     assert_output OK
     say STATUS
     assert_output --partial "domain=$ZCP_DOMAIN"
-    run -1 zcp-pub t -m x
+    run -5 zcp-pub t -m x
     assert_output --partial "this domain asks for a token"
-    ZCP_TOKEN=wrong run -1 zcp-pub t -m x
+    ZCP_TOKEN=wrong run -5 zcp-pub t -m x
     assert_output --partial "that is not the token of this domain"
     ZCP_TOKEN='a b' run -2 zcp-pub t -m x
     assert_output --partial "not 1 to 128 printable characters"

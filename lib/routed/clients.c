@@ -97,6 +97,30 @@ void quota_charge(struct routed *r, const struct client *client,
 		c->credit -= took > price ? took : price;
 }
 
+/* ---- whose participant ------------------------------------------------------------ */
+
+/*
+ * Of a process that we watch we know that its number is its own, here and now:
+ * it alone speaks for itself.  Else the number means something only in the pid
+ * namespace in which it was recorded, which may have been another daemon's; what
+ * proves the tenant then is its key, which its domain's members can read, and
+ * nobody else.  The kernel tells the user in either case.
+ */
+bool client_is(const struct routed *r, uint32_t slot, pid_t pid, uid_t uid,
+    uint64_t key)
+{
+	const struct participant *p = &r->d.participants[slot];
+	uint64_t here;
+
+	if (p->uid != uid)
+		return false;
+	if (r->watch[slot].pidfd >= 0)
+		return p->pid == (uint32_t)pid;
+	here = pid_namespace_here();
+	return (here != 0 && p->pid_namespace == here &&
+	    p->pid == (uint32_t)pid) || (key != 0 && key == p->nonce);
+}
+
 /* ---- the token ------------------------------------------------------------------ */
 
 /* In a time that does not tell how much of it was right. */

@@ -48,11 +48,11 @@ int routed_pid(const char *domain, pid_t *pid)
 
 static bool another_serves(const char *domain)
 {
-	char reply[64];
-	int rc = control_call(domain, "PING", reply, sizeof(reply),
-	    deadline_after(10 * NS_PER_MS));
+	struct asking how = { 0 };
+	char reply[256];
 
-	return rc > 0 || rc == -ZCP_E_REFUSED;
+	return control_ask(domain, "PING", reply, sizeof(reply),
+	    deadline_after(10 * NS_PER_MS), &how) > 0 || how.answered;
 }
 
 static bool lock_is_taken(void)

@@ -252,7 +252,7 @@ static int count_one(struct routed *r, uint32_t publisher, uint32_t subscriber,
 	return 0;
 }
 
-/* The client reads the number behind "cursors=". */
+/* An error has the number of those that are there as "needed". */
 static int enough_cursors(struct routed *r, uint32_t subscriber)
 {
 	uint32_t n = 0;
@@ -261,11 +261,14 @@ static int enough_cursors(struct routed *r, uint32_t subscriber)
 	if (n == 0 && port_of(r, subscriber)->redeems != 0)
 		return error_set(ZCP_E_REFUSED, "the publisher that gave the "
 		    "handle has gone");
-	return n <= port_of(r, subscriber)->slots ? 0 :
-	    error_set(ZCP_E_REFUSED, "%u publishers are there, those that "
-	    "ended and left their history included, and the subscription "
-	    "follows %u at most (zcp_sub_options.publishers; cursors=%u)", n,
+	if (n <= port_of(r, subscriber)->slots)
+		return 0;
+	error_set(ZCP_E_REFUSED, "%u publishers are there, those that ended "
+	    "and left their history included, and the subscription follows %u "
+	    "at most (zcp_sub_options.publishers; by hand cursors=%u)", n,
 	    port_of(r, subscriber)->slots, n);
+	error_number("needed", n);
+	return -ZCP_E_REFUSED;
 }
 
 static int link_one(struct routed *r, uint32_t publisher, uint32_t subscriber,

@@ -94,7 +94,7 @@ static void topic_count(struct routed *r, const struct port *p, int by)
 
 /* ---- participants ------------------------------------------------------------------ */
 
-static int find_slot(struct routed *r, uint64_t nonce, pid_t pid,
+static int find_slot(struct routed *r, uint64_t nonce, pid_t pid, uid_t uid,
     bool *repeated)
 {
 	int vacant = -1;
@@ -105,7 +105,7 @@ static int find_slot(struct routed *r, uint64_t nonce, pid_t pid,
 		uint32_t state = fact_load32(&p->state);
 
 		if (state == PARTICIPANT_LIVE && nonce != 0 &&
-		    p->nonce == nonce && p->pid == (uint32_t)pid) {
+		    p->nonce == nonce && client_is(r, i, pid, uid, nonce)) {
 			*repeated = true;
 			return (int)i;
 		}
@@ -160,11 +160,11 @@ int participant_add(struct routed *r, const char *name, uint64_t nonce,
 {
 	struct participant *p;
 	bool repeated;
-	int slot = find_slot(r, nonce, pid, &repeated), rc;
+	int slot = find_slot(r, nonce, pid, uid, &repeated), rc;
 
 	/* Who lives goes before what was left behind. */
 	while (slot < 0 && make_place(r))
-		slot = find_slot(r, nonce, pid, &repeated);
+		slot = find_slot(r, nonce, pid, uid, &repeated);
 	if (slot < 0 || repeated)
 		return slot;
 	p = &r->d.participants[slot];

@@ -83,8 +83,8 @@ void route_query(struct routed *r, const struct topic_wanted *want,
 /* ---- publishing ---------------------------------------------------------------- */
 
 /* In the child: as any program would. */
-static int publish(const char *domain, const char *topic, const char *text,
-    int readers, char *reply, size_t size)
+static void publish(const char *domain, const char *topic, const char *text,
+    int readers, struct text *reply)
 {
 	zcp_options o = { .domain = domain, .name = "route" };
 	zcp_pub *pub = NULL;
@@ -100,13 +100,12 @@ static int publish(const char *domain, const char *topic, const char *text,
 		    JOIN_MS * NS_PER_MS);
 	}
 	if (rc < 0)
-		snprintf(reply, size, "ERROR: %s", zcp_errmsg());
+		text_error(reply, rc);
 	else
-		snprintf(reply, size, "OK:PUBLISHED:%d", n);
+		text_add(reply, "OK:PUBLISHED:%d", n);
 	zcp_stop_offer(&pub);
 	if (bus != NULL)
 		zcp_close(&bus);
-	return rc;
 }
 
 static void child(struct routed *r, const struct sockaddr_un *to,
@@ -114,18 +113,18 @@ static void child(struct routed *r, const struct sockaddr_un *to,
     int readers)
 {
 	static const int signals[] = { SIGTERM, SIGINT, SIGUSR1, SIGCHLD };
-	char reply[1024];
+	char line[2 * TEXT_LINE];
+	struct text reply = { line, sizeof(line), 0 };
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++)
 		signal(signals[i], SIG_DFL);
 	if (r->settings.token != NULL)
 		setenv("ZCP_TOKEN", r->settings.token, 1);
-	publish(r->settings.domain, want->name, text, readers, reply,
-	    sizeof(reply));
+	publish(r->settings.domain, want->name, text, readers, &reply);
 	if (length > sizeof(sa_family_t))
-		sendto(r->fd, reply, strlen(reply), MSG_DONTWAIT |
-		    MSG_NOSIGNAL, (const struct sockaddr *)to, length);
+		sendto(r->fd, line, reply.used, MSG_DONTWAIT | MSG_NOSIGNAL,
+		    (const struct sockaddr *)to, length);
 	_exit(0);
 }
 
@@ -136,7 +135,7 @@ int route_publish(struct routed *r, const struct client *client,
 	pid_t pid;
 
 	if (r->routes >= ROUTES_AT_ONCE)
-		return error_set(ZCP_E_REFUSED, "%d texts are being published "
+		return error_set(ZCP_E_BUSY, "%d texts are being published "
 		    "already: send it again", r->routes);
 	fflush(NULL);
 	if ((pid = fork()) < 0)

@@ -256,6 +256,13 @@ enum quota quota_take(struct routed *r, const struct client *client);
 void quota_charge(struct routed *r, const struct client *client,
     uint64_t began);
 
+/*
+ * Does a process of this user, with this number, speak for participant `slot`?
+ * `key`: the nonce of a registration, as the request has it; 0: it has none.
+ */
+bool client_is(const struct routed *r, uint32_t slot, pid_t pid, uid_t uid,
+    uint64_t key);
+
 /* The token that a client shows; -ZCP_E_PERM if it is not the domain's. */
 int client_show(struct routed *r, const struct client *client,
     const char *token);

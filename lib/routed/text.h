@@ -15,6 +15,12 @@ struct text {
 void text_add(struct text *t, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
+/*
+ * The one form of an error in the control protocol, zcp-protocol(5): the
+ * sentence of this thread's last failure, then a line of fields with the code.
+ */
+void text_error(struct text *t, int rc);
+
 static inline size_t text_left(const struct text *t)
 {
 	return t->size - t->used;

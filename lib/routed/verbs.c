@@ -1,7 +1,8 @@
 /*
  * verbs.c - the control protocol, zcp-protocol(5): one request, one reply.
  *
- * A request is obeyed whole or answered with "ERROR: reason".
+ * A request is obeyed whole or answered with an error: a sentence for people,
+ * and a line of fields for programs, text_error().
  */
 #include <ctype.h>
 #include <errno.h>
@@ -30,14 +31,22 @@ struct request {
 	const struct verb *verb;
 	const struct client *client;
 	struct text *reply;
+	bool unknown;			/* there is no such verb */
 	bool later;			/* somebody else will answer */
+};
+
+/* Who may use a verb, where the domain asks for a token. */
+enum access {
+	BY_ALL,
+	BY_TENANTS,			/* who have shown it: sender() looks */
+	BY_TRUSTED,			/* who have shown it, tenants included */
 };
 
 struct verb {
 	const char *name;
 	int (*run)(struct routed *r, struct request *q);
 	unsigned fields;		/* the last takes all that follows; 0: any */
-	bool open;			/* to clients that have shown no token */
+	enum access access;
 	bool ends;			/* ends something: never refused for its cost */
 };
 static const struct verb *find_verb(const char *text, size_t length);
@@ -61,8 +70,10 @@ static int parse(struct request *q, const char *text, size_t length)
 			    "byte %zu of the request is not printable", i + 1);
 	memcpy(q->text, text, length);
 	q->text[length] = '\0';
-	if ((q->verb = find_verb(q->text, length)) == NULL)
-		return error_set(ZCP_E_ARG, "Unknown command");
+	q->verb = find_verb(q->text, length);
+	q->unknown = q->verb == NULL;
+	if (q->unknown)
+		return -ZCP_E_REFUSED;
 	most = q->verb->fields ? q->verb->fields : FIELDS;
 	while ((p = strchr(p, ':')) != NULL) {
 		if (q->fields == most && q->verb->fields != 0)
@@ -131,36 +142,82 @@ static int reply(struct request *q, const char *format, ...)
 
 /* ---- who speaks ------------------------------------------------------------------- */
 
-/* The sender's participant: the one it names, which must be its own, or the
- * only one that its process has. */
+/*
+ * The tenant that a request names: by the place that it has (a slot), by the
+ * number that it alone was ever given (its incarnation), and by the nonce of
+ * its registration (its key), as far as the request says.
+ */
+struct tenant {
+	uint32_t slot;
+	uint64_t incarnation, key;	/* 0: not said */
+};
+#define ANY_SLOT UINT32_MAX
+
+static int read_tenant(const struct request *q, struct tenant *t)
+{
+	int rc;
+
+	if ((rc = number32(q, "slot", UINT32_MAX, ANY_SLOT, &t->slot)) < 0 ||
+	    (rc = number(q, "incarnation", 10, UINT64_MAX, 0,
+	    &t->incarnation)) < 0 ||
+	    (rc = number(q, "key", 16, UINT64_MAX, 0, &t->key)) < 0)
+		return rc;
+	/* UNREGISTER:3, by hand; elsewhere it may be a topic or a page. */
+	if (t->slot == ANY_SLOT && q->verb->ends && q->fields > 0 &&
+	    isdigit((unsigned char)q->field[0][0]))
+		t->slot = (uint32_t)strtoul(q->field[0], NULL, 10);
+	return 0;
+}
+
+static bool names(const struct tenant *t, const struct participant *p,
+    uint32_t slot)
+{
+	return fact_load32(&p->state) == PARTICIPANT_LIVE &&
+	    (t->slot == ANY_SLOT || t->slot == slot) &&
+	    (t->incarnation == 0 || t->incarnation == p->incarnation) &&
+	    (t->key == 0 || t->key == p->nonce);
+}
+
+static int nobody(const struct request *q, const struct tenant *t, bool others)
+{
+	if (t->incarnation != 0 && !others)
+		return error_set(ZCP_E_ENDED, "the participant of incarnation "
+		    "%" PRIu64 " is not registered any more: it was closed, or "
+		    "the route daemon took its process for dead; close its bus "
+		    "and open another one", t->incarnation);
+	return error_set(ZCP_E_PERM, "process %d has not registered%s",
+	    (int)q->client->pid, t->slot == ANY_SLOT ? "" : " that slot");
+}
+
+/*
+ * The sender's participant: the one it names, which must be its own, or the
+ * only one that its process has.  -ZCP_E_ENDED: the one it names is there no
+ * more, whoever has its slot now.
+ */
 static int sender(struct routed *r, struct request *q, uint32_t *slot)
 {
 	const struct client *c = q->client;
-	uint32_t named, found = UINT32_MAX;
+	uint32_t found = ANY_SLOT;
+	bool others = false;
+	struct tenant t;
 	int rc;
 
-	if ((rc = number32(q, "slot", UINT32_MAX, UINT32_MAX, &named)) < 0)
+	if ((rc = read_tenant(q, &t)) < 0)
 		return rc;
-	if (named == UINT32_MAX && q->fields > 0 &&
-	    isdigit((unsigned char)q->field[0][0]))
-		named = (uint32_t)strtoul(q->field[0], NULL, 10);
 	for (uint32_t i = 0; i < r->d.max_participants; i++) {
-		const struct participant *p = &r->d.participants[i];
-
-		if (fact_load32(&p->state) != PARTICIPANT_LIVE ||
-		    p->pid != (uint32_t)c->pid || p->uid != c->uid ||
-		    (named != UINT32_MAX && named != i))
+		if (!names(&t, &r->d.participants[i], i))
 			continue;
-		if (found != UINT32_MAX)
+		if (!client_is(r, i, c->pid, c->uid, t.key)) {
+			others = true;
+			continue;
+		}
+		if (found != ANY_SLOT)
 			return error_set(ZCP_E_ARG, "process %d has several "
 			    "participants: name one (slot=N)", (int)c->pid);
 		found = i;
 	}
-	if (found == UINT32_MAX)
-		return error_set(ZCP_E_PERM, "process %d has not registered%s",
-		    (int)c->pid, named == UINT32_MAX ? "" : " that slot");
 	*slot = found;
-	return 0;
+	return found != ANY_SLOT ? 0 : nobody(q, &t, others);
 }
 
 /* ---- the verbs ----------------------------------------------------------------------- */
@@ -241,7 +298,14 @@ static int do_register(struct routed *r, struct request *q)
 	if ((rc = number(q, "nonce", 16, UINT64_MAX, 0, &nonce)) < 0)
 		return rc;
 	slot = participant_add(r, name, nonce, c->pid, c->uid, c->gid);
-	return slot < 0 ? slot : reply(q, "OK:OFFSET:%d", slot);
+	return slot < 0 ? slot : reply(q, "OK:OFFSET:%d:incarnation=%" PRIu64,
+	    slot, r->d.participants[slot].incarnation);
+}
+
+/* A tenant that is there no more has ended as it wished. */
+static int ended(struct request *q, int rc)
+{
+	return rc == -ZCP_E_ENDED ? reply(q, "OK") : rc;
 }
 
 static int do_unregister(struct routed *r, struct request *q)
@@ -250,10 +314,26 @@ static int do_unregister(struct routed *r, struct request *q)
 	int rc = sender(r, q, &slot);
 
 	if (rc < 0)
-		return rc;
+		return ended(q, rc);
 	participant_end(r, slot, false);
 	drain(r);
 	return reply(q, "OK");
+}
+
+/* One port of the sender's; one that has another serial has ended. */
+static int release_one(struct routed *r, uint32_t slot, uint32_t port,
+    uint32_t serial)
+{
+	const struct port *p = &r->d.ports[port];
+	bool own = fact_load32(&p->state) != PORT_FREE &&
+	    p->participant == slot;
+
+	if (own && (serial == 0 || serial == fact_load32(&p->serial)))
+		port_end(r, port, false);
+	else if (serial == 0)
+		return error_set(ZCP_E_ARG, "port %u is none of participant "
+		    "%u's", port, slot);
+	return 0;
 }
 
 static int do_release(struct routed *r, struct request *q)
@@ -261,17 +341,17 @@ static int do_release(struct routed *r, struct request *q)
 	uint32_t slot, port, serial;
 	int rc;
 
-	if ((rc = sender(r, q, &slot)) < 0 ||
-	    (rc = number32(q, "port", r->d.max_ports - 1, UINT32_MAX,
+	if ((rc = sender(r, q, &slot)) < 0)
+		return ended(q, rc);
+	if ((rc = number32(q, "port", r->d.max_ports - 1, UINT32_MAX,
 	    &port)) < 0 ||
 	    (rc = number32(q, "serial", SERIAL_MASK, 0, &serial)) < 0)
 		return rc;
 	if (port == UINT32_MAX)
 		chain_each(&r->of_owner, slot, i, after)
 			port_end(r, i, false);
-	else if (r->d.ports[port].participant == slot &&
-	    (serial == 0 || serial == fact_load32(&r->d.ports[port].serial)))
-		port_end(r, port, false);
+	else if ((rc = release_one(r, slot, port, serial)) < 0)
+		return rc;
 	drain(r);
 	return reply(q, "OK");
 }
@@ -291,7 +371,8 @@ static int add_port(struct routed *r, struct request *q,
 	    &want->offset)) < 0)
 		return rc;
 	port = port_add(r, want);
-	return port < 0 ? port : reply(q, "OK:PORT:%d", port);
+	return port < 0 ? port : reply(q, "OK:PORT:%d:serial=%u:topic=%u", port,
+	    fact_load32(&r->d.ports[port].serial), r->d.ports[port].topic);
 }
 
 static int read_topic(const struct request *q, struct registration *want)
@@ -434,20 +515,19 @@ static int do_auth(struct routed *r, struct request *q)
 }
 
 static const struct verb verbs[] = {
-	{ "PING", do_ping, 0, true, false },
-	{ "AUTH", do_auth, 1, true, false },
-	{ "GET_SHM_PATH", do_path, 0, false, false },
-	{ "GET_SHM_SIZE", do_size, 0, false, false },
-	{ "REGISTER", do_register, 0, false, false },
-	/* Of registered participants, who have shown it: sender(). */
-	{ "UNREGISTER", do_unregister, 0, true, true },
-	{ "RELEASE", do_release, 0, true, true },
-	{ "PUBLISHER", do_publisher, 0, true, false },
-	{ "SUBSCRIBER", do_subscriber, 0, true, false },
-	{ "SWEEP", do_sweep, 0, true, false },
-	{ "ROUTE", do_route, 2, false, false },
-	{ "STATUS", do_status, 0, false, false },
-	{ "DUMP", do_dump, 0, false, false },
+	{ "PING", do_ping, 0, BY_ALL, false },
+	{ "AUTH", do_auth, 1, BY_ALL, false },
+	{ "GET_SHM_PATH", do_path, 0, BY_TRUSTED, false },
+	{ "GET_SHM_SIZE", do_size, 0, BY_TRUSTED, false },
+	{ "REGISTER", do_register, 0, BY_TRUSTED, false },
+	{ "UNREGISTER", do_unregister, 0, BY_TENANTS, true },
+	{ "RELEASE", do_release, 0, BY_TENANTS, true },
+	{ "PUBLISHER", do_publisher, 0, BY_TENANTS, false },
+	{ "SUBSCRIBER", do_subscriber, 0, BY_TENANTS, false },
+	{ "SWEEP", do_sweep, 0, BY_TRUSTED, false },
+	{ "ROUTE", do_route, 2, BY_TRUSTED, false },
+	{ "STATUS", do_status, 0, BY_TRUSTED, false },
+	{ "DUMP", do_dump, 0, BY_TRUSTED, false },
 };
 
 /* By what stands before the first colon or the end of the line. */
@@ -464,9 +544,18 @@ static const struct verb *find_verb(const char *text, size_t length)
 	return NULL;
 }
 
+/* A daemon that adopted its participants has not seen them show the token;
+ * they could not have registered without it. */
+static bool trusted(struct routed *r, struct request *q)
+{
+	uint32_t slot;
+
+	return client_trusted(r, q->client) || sender(r, q, &slot) == 0;
+}
+
 static int obey(struct routed *r, struct request *q)
 {
-	if (!q->verb->open && !client_trusted(r, q->client))
+	if (q->verb->access == BY_TRUSTED && !trusted(r, q))
 		return error_set(ZCP_E_PERM, "this domain asks for a token "
 		    "($ZCP_TOKEN, AUTH:token=...)");
 	return q->verb->run(r, q);
@@ -484,7 +573,7 @@ bool answer(struct routed *r, const struct client *c, const char *text,
 	case QUOTA_SILENCE:
 		return false;
 	case QUOTA_REFUSE:
-		rc = error_set(ZCP_E_BUSY, CONTROL_BUSY "process %d asks too "
+		rc = error_set(ZCP_E_BUSY, "busy: process %d asks too "
 		    "much, more than %u requests a second or half of this "
 		    "daemon's time (zcp-routed --max-requests); what it sends "
 		    "before a pause is dropped", (int)c->pid,
@@ -497,7 +586,10 @@ bool answer(struct routed *r, const struct client *c, const char *text,
 	}
 	if (rc < 0) {
 		out->used = 0;
-		text_add(out, "ERROR: %s", zcp_errmsg());
+		if (q.unknown)
+			text_add(out, "ERROR: Unknown command");
+		else
+			text_error(out, rc);
 	}
 	return rc < 0 || !q.later;
 }
