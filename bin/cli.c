@@ -137,6 +137,7 @@ static void note_signal(int sig)
 	noted = sig;
 	signal(SIGINT, SIG_DFL);
 	signal(SIGTERM, SIG_DFL);
+	signal(SIGHUP, SIG_DFL);
 	if (signal_pipe[1] >= 0 && write(signal_pipe[1], "", 1) < 0)
 		errno = saved;
 	errno = saved;
@@ -154,6 +155,9 @@ void cli_catch_signals(void)
 	/* A script's background commands are not ended by its ^C. */
 	if (signal(SIGINT, SIG_IGN) != SIG_IGN)
 		sigaction(SIGINT, &act, NULL);
+	/* Nor does nohup(1)'s command end with the terminal. */
+	if (signal(SIGHUP, SIG_IGN) != SIG_IGN)
+		sigaction(SIGHUP, &act, NULL);
 }
 
 void cli_broken_pipe(void)

@@ -63,8 +63,8 @@ int cli_open(zcp **bus);
 
 /* ---- signals --------------------------------------------------------------- */
 
-/* SIGINT and SIGTERM are noted once, so that what was read is delivered; a
- * second one ends at once. */
+/* The first SIGINT, SIGTERM or SIGHUP is noted, so that what was read is
+ * delivered; a second one ends the process at once. */
 void cli_catch_signals(void);
 int cli_signal(void);		/* the noted one, or 0 */
 /* Ends as a write to a pipe that nobody reads would. */

@@ -163,7 +163,7 @@ static int replay_one(struct replay *r, struct pending *p,
 	progress_tick();
 	p->start += whole;
 	p->frames++;
-	return rc < 0 ? cli_failed(rc) : CLI_OK;
+	return rc < 0 ? send_failed(rc, 0) : CLI_OK;
 }
 
 int replay_file(struct replay *r, const char *path)

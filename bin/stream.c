@@ -22,8 +22,26 @@ enum {
 /* Has said itself what is wrong. */
 #define SAID (-1000)
 
+/* Whole messages that were read and not yet offered. */
+static uint64_t unsent(const struct stream *s)
+{
+	const char *data = s->carried > 0 ? s->carry : s->chunk.data;
+	size_t at = s->carried > 0 ? 0 : s->start, offset, length, n;
+	size_t end = s->carried > 0 ? s->carried : s->fill;
+	uint64_t count = s->parts;
+
+	while (data != NULL && at < end && (n = framing_next(&s->framing,
+	    data + at, end - at, &offset, &length)) > 0) {
+		at += n;
+		count++;
+	}
+	return count;
+}
+
 static int failed(const struct stream *s, int rc)
 {
+	if (rc == -ZCP_E_TIMEOUT)
+		return send_failed(rc, unsent(s));
 	if (rc == -ZCP_E_TOOBIG)
 		cli_error("%s: message %" PRIu64 " is too large", s->source,
 		    sending.sent + sending.dropped + 1);
@@ -492,5 +510,5 @@ int stream_text(struct stream *s, const char *text)
 		return CLI_ERROR;
 	rc = send_copy(s->pub, text, size, sending.kind);
 	progress_add(1, size);
-	return rc < 0 ? cli_failed(rc) : CLI_OK;
+	return rc < 0 ? send_failed(rc, 0) : CLI_OK;
 }

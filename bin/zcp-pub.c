@@ -21,7 +21,7 @@ enum { SLOTS = 1024, STREAM_SLOTS = 8192, HISTORY_MOST = 1 << 19 };
 
 static char *wait_text, *wait_time_text, *history_text, *retain_text,
     *rate_text, *repeat_text, *interval_text, *timed_text, *kind_text,
-    *count_text;
+    *count_text, *drain_text, *timeout_publish_text;
 static char **messages;
 static int drop, tee, handles;
 
@@ -59,6 +59,12 @@ static struct poptOption options[] = {
 	    "without --history the last one", "TIME" },
 	{ "drop", '\0', POPT_ARG_NONE, &drop, 0,
 	    "never wait for a reader or for memory: drop and count", NULL },
+	{ "timeout-publish", '\0', POPT_ARG_STRING, &timeout_publish_text, 0,
+	    "end with status 3 when a message finds no room for so long",
+	    "TIME" },
+	{ "drain", '\0', POPT_ARG_STRING, &drain_text, 0,
+	    "after a first INT, TERM or HUP offer what was read for so long "
+	    "(default 1s)", "TIME" },
 	{ "handles", '\0', POPT_ARG_NONE, &handles, 0,
 	    "print a handle a message, for zcp-sub --handles, instead of "
 	    "routing", NULL },
@@ -161,6 +167,16 @@ static int read_numbers(void)
 		return cli_usage("--type %s: not a number up to %d", kind_text,
 		    UINT16_MAX);
 	sending.kind = (uint32_t)kind;
+	if (drain_text != NULL && !read_time(drain_text, &sending.drain))
+		return cli_usage("--drain %s: not a time (10s, 250ms)",
+		    drain_text);
+	if (timeout_publish_text != NULL && drop)
+		return cli_usage("--timeout-publish and --drop exclude each "
+		    "other: the latter never waits");
+	if (timeout_publish_text != NULL &&
+	    !read_time(timeout_publish_text, &sending.timeout))
+		return cli_usage("--timeout-publish %s: not a time (10s, "
+		    "250ms)", timeout_publish_text);
 	if (wait_text != NULL && (!read_size(wait_text, &chosen.readers) ||
 	    chosen.readers > INT32_MAX))
 		return cli_usage("-w %s: not a count", wait_text);

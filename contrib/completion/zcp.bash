@@ -33,7 +33,7 @@ _zcp() {
     -n | --count | -c | -w | --wait | -W | --timeout | -m | --message | -d | --domain | --name | -p | --pool | \
         --heartbeat | --history | --max-* | -D | --delimiter | -f | --format | -P | --jobs | -I | --idle | \
         -r | --rate | --interval | --type | --sample | --rate-limit | --truncate | --token-file | \
-        --slow-* | --held-after | -i) return ;;
+        --slow-* | --held-after | -i | --drain | --timeout-publish) return ;;
     *)
         case $word in
         -*)
