@@ -47,9 +47,16 @@ int control_ask(const char *domain, const char *request, char *reply,
 int control_call(const char *domain, const char *request, char *reply,
     size_t size, uint64_t deadline);
 
+/* ---- reply.c ------------------------------------------------------------------ */
+
+/* The length of a reply, or the error that it tells of; *how: its fields. */
+int control_answer(char *reply, int length, struct asking *how);
+
 /* The number in a reply's field `key`; false: there is none such. */
 bool control_number(const char *reply, const char *key, uint64_t most,
     uint64_t *number);
+
+/* ---- control.c ---------------------------------------------------------------- */
 
 /*
  * Shows the domain's token, if there is one to show: NULL is $ZCP_TOKEN.  The

@@ -87,15 +87,14 @@ int control_ask(const char *domain, const char *request, char *reply,
 	(void)domain;
 	(void)deadline;
 	how->unsure = false;
+	how->answered = true;
 	how->uid = geteuid();
 	reply[0] = '\0';
 	fibers_lock();
 	clients_forget(&inline_routed);		/* time passes as it likes here */
 	answer(&inline_routed, &client, request, strlen(request), &text);
 	fibers_unlock();
-	if (strncmp(reply, "ERROR: ", 7) == 0)
-		return error_set(ZCP_E_REFUSED, "%s", reply + 7);
-	return (int)text.used;
+	return control_answer(reply, (int)text.used, how);
 }
 
 int control_call(const char *domain, const char *request, char *reply,
