@@ -108,6 +108,7 @@ static void settle(struct feed *f)
 			break;
 		f->at = tail;
 	}
+	f->joined_at = f->at;
 	if (!(link_flags(f->link) & LINK_FROM_START))
 		f->joined_end = published_by_now(f);
 }

@@ -54,6 +54,7 @@ struct feed {
 	struct peer *peer;		/* keeps the ring mapped */
 	enum feed_end end;
 	bool damaged;			/* its tail is impossible */
+	uint64_t joined_at;		/* where it was when it had joined */
 	uint64_t joined_end;		/* a tail up to here is no loss */
 	uint64_t clock;			/* stamp last seen; see merge.c */
 	char topic_name[TOPIC_NAME];

@@ -14,14 +14,9 @@
 #include <string.h>
 
 #include "atomics.h"
+#include "handle.h"
 #include "publisher.h"
 #include "subscriber.h"
-
-struct handle {
-	char domain[DOMAIN_NAME + 1];
-	uint32_t instance, port, serial, check;
-	uint64_t incarnation, seq;
-};
 
 /* FNV-1a, 32 bits (Fowler, Noll, Vo). */
 static uint32_t checksum(const char *text, size_t n)
@@ -38,10 +33,19 @@ static uint32_t instance_of(const struct zcp *bus)
 	return (uint32_t)((struct segment_head *)bus->d.mgmt.base)->instance;
 }
 
+void handle_write(const struct zcp_pub *pub, uint64_t seq, char *text)
+{
+	int n = snprintf(text, ZCP_HANDLE_SIZE, "zcp:%s:%" PRIx32 ".%" PRIx64
+	    ".%" PRIx32 ".%" PRIx32 ".%" PRIx64, pub->bus->d.name,
+	    instance_of(pub->bus), pub->bus->incarnation, pub->port,
+	    pub->serial, seq);
+
+	snprintf(text + n, ZCP_HANDLE_SIZE - (size_t)n, ":%08" PRIx32,
+	    checksum(text, (size_t)n));
+}
+
 int zcp_handle(const zcp_pub *pub, uint64_t seq, char *text, size_t size)
 {
-	int n;
-
 	if (!pub->unlisted)
 		return error_set(ZCP_E_ARG, "no handle for a message on %s: its "
 		    "publisher is not unlisted", pub->topic);
@@ -49,11 +53,7 @@ int zcp_handle(const zcp_pub *pub, uint64_t seq, char *text, size_t size)
 		return error_set(ZCP_E_ARG, "no handle for message %" PRIu64
 		    " on %s: %s", seq, pub->topic, seq >= pub->head ?
 		    "it has not been published" : "too little room for it");
-	n = snprintf(text, size, "zcp:%s:%" PRIx32 ".%" PRIx64 ".%" PRIx32
-	    ".%" PRIx32 ".%" PRIx64, pub->bus->d.name, instance_of(pub->bus),
-	    pub->bus->incarnation, pub->port, pub->serial, seq);
-	snprintf(text + n, size - (size_t)n, ":%08" PRIx32,
-	    checksum(text, (size_t)n));
+	handle_write(pub, seq, text);
 	return 0;
 }
 
@@ -75,14 +75,15 @@ static int refused(const char *text, const char *format, ...)
 static int parse(const struct zcp *bus, const char *text, struct handle *h)
 {
 	const char *last = strrchr(text, ':');
+	uint32_t check;
 	int used = 0;
 
 	if (sscanf(text, "zcp:%63[^:]:%" SCNx32 ".%" SCNx64 ".%" SCNx32 ".%"
 	    SCNx32 ".%" SCNx64 ":%8" SCNx32 "%n", h->domain, &h->instance,
-	    &h->incarnation, &h->port, &h->serial, &h->seq, &h->check,
+	    &h->incarnation, &h->port, &h->serial, &h->seq, &check,
 	    &used) != 7 || text[used] != '\0')
 		return refused(text, "it is none (zcp-pub --handles makes them)");
-	if (checksum(text, (size_t)(last - text)) != h->check)
+	if (checksum(text, (size_t)(last - text)) != check)
 		return refused(text, "forged or mistyped: its checksum is wrong");
 	if (strcmp(h->domain, bus->d.name) != 0)
 		return refused(text, "it is of domain %s, not %s", h->domain,
@@ -139,12 +140,30 @@ int zcp_redeems(const zcp_sub *sub, const char *handle)
 	    h.serial == sub->redeems;
 }
 
+static int not_found(const char *text, enum found_at found)
+{
+	switch (found) {
+	case AT_GIVEN_UP:
+		return refused(text, "stale: its message has been overwritten");
+	case AT_ENDED_RING:
+		return gone(text);
+	case AT_NOTHING:
+	case AT_MESSAGE:
+	case AT_RUIN:
+		break;
+	}
+	return refused(text, "forged: no such message has been published");
+}
+
 int zcp_redeem(zcp_sub *sub, const char *handle, zcp_msg *msg)
 {
+	enum found_at found;
 	struct feed *f;
 	struct handle h;
 	int rc;
 
+	msg->data = NULL;
+	msg->lost = 0;
 	if ((rc = bus_check(sub->bus)) < 0 ||
 	    (rc = parse(sub->bus, handle, &h)) < 0 ||
 	    (rc = sub_refresh(sub)) < 0)
@@ -153,15 +172,11 @@ int zcp_redeem(zcp_sub *sub, const char *handle, zcp_msg *msg)
 		return refused(handle, "it is another publisher's");
 	if (sub->count == 0 || (f = sub_feed(sub, 0))->state != FEED_JOINED)
 		return gone(handle);
+	if (h.seq < f->joined_at)
+		return refused(handle, "stale: its message was given up before "
+		    "this redeemer came");
 	if (h.seq < f->at)
-		return refused(handle, "redeemed already, or passed over: the "
-		    "next one is %" PRIu64 ", this is %" PRIu64, f->at, h.seq);
-	rc = sub_take_at(sub, f, h.seq, msg);
-	if (rc == 0)
-		return refused(handle, h.seq >= f->at + f->mask + 1 ?
-		    "forged: no such message has been published" :
-		    "forged, or overwritten: no such message is there");
-	if (rc == -ZCP_E_LAPPED)
-		return refused(handle, "stale: its message has been overwritten");
-	return rc;
+		return refused(handle, "redeemed already, or passed over");
+	rc = sub_take_at(sub, f, h.seq, msg, &found);
+	return rc == 0 ? not_found(handle, found) : rc;
 }

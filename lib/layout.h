@@ -106,10 +106,19 @@ static inline int64_t number_diff(uint64_t a, uint64_t b)
 	return (int64_t)((a - b) << (64 - NUMBER_BITS)) >> (64 - NUMBER_BITS);
 }
 
-/* The 64-bit seq nearest to `near` whose low 40 bits are `number`. */
+/* No ring gets that far; a damaged number may claim so. */
+#define SEQ_MASK ((UINT64_C(1) << 62) - 1)
+
+/*
+ * The 64-bit seq nearest to `near` whose low 40 bits are `number`: never below
+ * 0, nor far beyond SEQ_MASK, whatever either is.  So no seq + 1 looks BUSY, or
+ * is the stamp of an empty slot.
+ */
 static inline uint64_t number_widen(uint64_t near, uint64_t number)
 {
-	return near + (uint64_t)number_diff(number, near);
+	int64_t seq = (int64_t)(near & SEQ_MASK) + number_diff(number, near);
+
+	return (uint64_t)(seq < 0 ? seq + (INT64_C(1) << NUMBER_BITS) : seq);
 }
 
 /* ---- slot: one message, one cache line -------------------------------- */

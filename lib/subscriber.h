@@ -62,10 +62,22 @@ int sub_start(struct zcp *bus, const char *name, bool pattern,
 
 /* ---- take.c ------------------------------------------------------------------ */
 
-/* zcp_take() at `seq` of one feed, where that is not before its cursor; what
- * lies between is passed over.  0: it is not there. */
+/* What a ring has at a place that somebody names. */
+enum found_at {
+	AT_MESSAGE,
+	AT_NOTHING,		/* nothing was published there yet */
+	AT_GIVEN_UP,		/* the tail has gone past it */
+	AT_ENDED_RING,		/* the ring has ended, its place is another's */
+	AT_RUIN,		/* the ring is damaged: it has been left */
+};
+
+/*
+ * zcp_take() of message `seq` of one feed that has joined, where that is not
+ * before its cursor; what lies between is passed over.  0: it is not there,
+ * *found says why, and the cursor is where it was.
+ */
 int sub_take_at(struct zcp_sub *sub, struct feed *f, uint64_t seq,
-    zcp_msg *msg);
+    zcp_msg *msg, enum found_at *found);
 
 /* ---- merge.c ----------------------------------------------------------------- */
 

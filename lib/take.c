@@ -69,6 +69,14 @@ static enum took lose(struct feed *f, zcp_msg *msg, uint64_t tail)
 	return TOOK_LOSS;
 }
 
+/* The ring's place has been given to another port. */
+static void ring_is_gone(struct feed *f)
+{
+	f->state = FEED_ENDED;
+	f->end = END_CLOSED;
+	feed_let_go(f);
+}
+
 /*
  * How much is lost with a ring that cannot be followed is not known: at least
  * what still lies complete in it, from here on.
@@ -86,20 +94,23 @@ FEW enum took leave_ruin(struct feed *f, zcp_msg *msg)
 }
 
 /*
- * The slot was rewritten, so the tail is beyond it; unless the ring's place
- * has been given to another port.  The stamp tells how far the ring has come
- * since, were it more than 40 bits can say.
+ * The tail as 64 bits.  The stamp of a slot that was rewritten tells how far
+ * the ring has come since, were it more than 40 bits can say.
  */
+static uint64_t tail_now(const struct feed *f, uint64_t stamp, bool *ours)
+{
+	stamp &= ~STAMP_BUSY;
+	return feed_tail(f, stamp > f->at ? stamp - 1 : f->at, ours);
+}
+
+/* The slot was rewritten, so the tail is beyond it; or the ring is gone. */
 FEW enum took overtaken(struct feed *f, zcp_msg *msg)
 {
-	uint64_t stamp = slot_stamp(slot_at(f, f->at)) & ~STAMP_BUSY, tail;
 	bool ours;
+	uint64_t tail = tail_now(f, slot_stamp(slot_at(f, f->at)), &ours);
 
-	tail = feed_tail(f, stamp > f->at ? stamp - 1 : f->at, &ours);
 	if (!ours) {
-		f->state = FEED_ENDED;
-		f->end = END_CLOSED;
-		feed_let_go(f);
+		ring_is_gone(f);
 		return TOOK_NOTHING;
 	}
 	if (tail <= f->at)
@@ -113,10 +124,10 @@ FEW enum took overtaken(struct feed *f, zcp_msg *msg)
 	return lose(f, msg, tail);
 }
 
-FEW enum took skip_damaged(struct feed *f)
+FEW enum took skip_damaged(struct feed *f, uint64_t at)
 {
 	news_add(&f->cursor->lost, 1);
-	advance(f, f->at + 1);
+	advance(f, at + 1);
 	return TOOK_DAMAGE;
 }
 
@@ -243,11 +254,25 @@ EVERY size_t take_run(struct feed *f, zcp_msg *msg, size_t most)
 	return n;
 }
 
+/* Why a message that is there cannot be taken. */
+static enum took unfit(struct feed *f, const struct message *m)
+{
+	if (m->chunk == CHUNK_INLINE)
+		return m->length > INLINE_SIZE ? TOOK_DAMAGE : TOOK_AGAIN;
+	if (find_data(f, m->chunk, m->offset, m->length) == NULL)
+		return TOOK_DAMAGE;
+	if (m->chunk != f->last_chunk && f->budget->held >= f->budget->most)
+		return TOOK_NO_HOLD;
+	/* It has come, or what hindered has gone, in between. */
+	return TOOK_AGAIN;
+}
+
 /* Why take_run() took nothing. */
 FEW enum took hindered(struct feed *f, zcp_msg *msg)
 {
 	uint64_t body[INLINE_SIZE / 8];
 	struct message m;
+	enum took why;
 
 	switch (slot_copy(slot_at(f, f->at), f->at, &m, body)) {
 	case SLOT_EMPTY:
@@ -259,14 +284,8 @@ FEW enum took hindered(struct feed *f, zcp_msg *msg)
 	}
 	if (!still_there(f, tail_validate(f->ring), f->at))
 		return overtaken(f, msg);
-	if (m.chunk == CHUNK_INLINE ? m.length > INLINE_SIZE :
-	    find_data(f, m.chunk, m.offset, m.length) == NULL)
-		return skip_damaged(f);
-	if (m.chunk != CHUNK_INLINE && m.chunk != f->last_chunk &&
-	    f->budget->held >= f->budget->most)
-		return TOOK_NO_HOLD;
-	/* It has come, or what hindered has gone, in between. */
-	return TOOK_AGAIN;
+	why = unfit(f, &m);
+	return why == TOOK_DAMAGE ? skip_damaged(f, f->at) : why;
 }
 
 FEW enum took take_from(struct feed *f, zcp_msg *msg)
@@ -460,14 +479,74 @@ int zcp_take(zcp_sub *sub, zcp_msg *msg)
 	return __builtin_expect(n >= 0, 1) ? n : take_slow(sub, msg);
 }
 
-int sub_take_at(struct zcp_sub *sub, struct feed *f, uint64_t seq,
-    zcp_msg *msg)
+/* ---- a take at a place that somebody else has named ------------------------------ */
+
+/*
+ * Is message `seq` there?  Its number comes from outside and may be any: only
+ * one that the ring has room for, of 64 bits that neither wrap nor look like
+ * BUSY, is compared with a stamp.
+ */
+static enum found_at look_at(const struct feed *f, uint64_t seq)
 {
-	if (stamp_says(slot_stamp(slot_at(f, seq)), seq) != SLOT_MESSAGE)
-		return 0;
-	if (seq != f->at)
-		advance(f, seq);
-	return result(sub, f, msg, take_from(f, msg));
+	uint64_t stamp = slot_stamp(slot_at(f, seq)), tail;
+	bool ours;
+
+	tail = tail_now(f, stamp, &ours);
+	if (!ours)
+		return AT_ENDED_RING;
+	if (feed_damaged(f) || feed_doubts(f, tail))
+		return AT_RUIN;
+	if (seq < tail)
+		return AT_GIVEN_UP;
+	if (seq - tail > f->mask)
+		return AT_NOTHING;
+	return stamp == seq + 1 ? AT_MESSAGE : AT_NOTHING;
+}
+
+/* Why it could not be copied: there is no hold for it, or its slot makes no
+ * sense; unless it is there no more. */
+FEW enum took not_copied(struct feed *f, uint64_t seq)
+{
+	uint64_t body[INLINE_SIZE / 8];
+	struct message m;
+
+	return slot_copy(slot_at(f, seq), seq, &m, body) == SLOT_MESSAGE &&
+	    unfit(f, &m) == TOOK_NO_HOLD ? TOOK_NO_HOLD : TOOK_DAMAGE;
+}
+
+/*
+ * The one take, but that nothing may happen to the reader unless all holds:
+ * the cursor stays where it is until message `seq` is copied, held and looked
+ * at again, and it never goes on at the tail, which is another message.
+ */
+int sub_take_at(struct zcp_sub *sub, struct feed *f, uint64_t seq,
+    zcp_msg *msg, enum found_at *found)
+{
+	const struct slot *slot = slot_at(f, seq);
+	enum took took = TOOK_MESSAGE;
+
+	if ((*found = look_at(f, seq)) != AT_MESSAGE)
+		goto refused;
+	if (!copied(f, slot, seq, msg)) {
+		took = not_copied(f, seq);
+		if ((*found = look_at(f, seq)) != AT_MESSAGE)
+			goto refused;
+		if (took == TOOK_DAMAGE)
+			skip_damaged(f, seq);
+	} else if (!validated(f, slot, seq)) {
+		put_back(f, msg, 1);
+		if ((*found = look_at(f, seq)) == AT_MESSAGE)
+			*found = AT_GIVEN_UP;
+		goto refused;
+	} else
+		advance(f, seq + 1);
+	return result(sub, f, msg, took);
+refused:
+	if (*found == AT_RUIN)
+		return result(sub, f, msg, leave_ruin(f, msg));
+	if (*found == AT_ENDED_RING)
+		ring_is_gone(f);
+	return 0;
 }
 
 int zcp_take_batch(zcp_sub *sub, zcp_msg *msgs, size_t count)

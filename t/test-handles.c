@@ -5,6 +5,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "handle.h"
+#include "publisher.h"
 #include "scene.h"
 
 static zcp_pub *offer_unlisted(zcp *on)
@@ -298,6 +300,115 @@ START_TEST(what_is_no_handle_of_this_redeemers_is_refused)
 }
 END_TEST
 
+START_TEST(a_forged_handle_is_refused_and_changes_nothing)
+{
+	static const uint64_t never[] = { 10, 63, 64, 74, NUMBER_MASK,
+	    NUMBER_MASK + 1, NUMBER_MASK + 4, SEQ_MASK, STAMP_BUSY - 2,
+	    STAMP_BUSY - 1, STAMP_BUSY, STAMP_BUSY | 3, STAMP_BUSY | 9,
+	    STAMP_BUSY | 10, UINT64_MAX - 1, UINT64_MAX };
+	char forged[ZCP_HANDLE_SIZE];
+	zcp_pub *pub;
+	zcp_sub *sub = ten_handles(_i, &pub);
+
+	/* As a killed publisher leaves it. */
+	slot_begin(&pub->ring->slot[10], 10);
+	for (size_t i = 0; i < sizeof(never) / sizeof(never[0]); i++) {
+		handle_write(pub, never[i], forged);
+		expect_refused(sub, forged, "forged: no such message");
+	}
+	for (uint64_t seq = 0; seq < 10; seq++)
+		expect_redeemed(sub, pub, seq);
+	must(zcp_pub_drain(pub, 0));
+	for (uint64_t seq = 10; seq < 200; seq++) {
+		send_numbers(pub, seq, seq + 1);
+		handle_write(pub, UINT64_MAX - seq, forged);
+		expect_refused(sub, forged, "forged: no such message");
+		expect_redeemed(sub, pub, seq);
+	}
+	zcp_unsubscribe(&sub);
+	zcp_stop_offer(&pub);
+	stop();
+}
+END_TEST
+
+START_TEST(a_late_redeemer_is_told_what_went_before_it_came)
+{
+	char handle[ZCP_HANDLE_SIZE];
+	zcp_pub *pub;
+	zcp_sub *first = ten_handles(_i, &pub), *late;
+
+	for (uint64_t seq = 0; seq < 5; seq++)
+		expect_redeemed(first, pub, seq);
+	/* The tail moves when there is a reason to. */
+	for (uint64_t seq = 10; seq < 69; seq++)
+		send_number(pub, seq, 8);
+	late = redeemer_of(pub);
+	for (uint64_t seq = 0; seq < 5; seq++) {
+		handle_of(pub, seq, handle);
+		expect_refused(late, handle, "stale: its message was given up "
+		    "before this redeemer came");
+	}
+	for (uint64_t seq = 5; seq < 69; seq++) {
+		expect_redeemed(late, pub, seq);
+		expect_redeemed(first, pub, seq);
+	}
+	must(zcp_pub_drain(pub, 0));
+	zcp_unsubscribe(&first);
+	zcp_unsubscribe(&late);
+	zcp_stop_offer(&pub);
+	stop();
+}
+END_TEST
+
+START_TEST(a_handle_for_which_there_is_no_hold_is_redeemed_after_a_release)
+{
+	zcp_sub_options one = { .holds = 1 };
+	char handle[ZCP_HANDLE_SIZE];
+	zcp_msg msg, next;
+	zcp_pub *pub;
+	zcp_sub *sub;
+
+	start(_i);
+	pub = offer_unlisted(bus);
+	send_numbers(pub, 0, 10);
+	handle_of(pub, 0, handle);
+	must(zcp_redeemer(bus, handle, &one, &sub));
+	ck_assert_int_eq(zcp_redeem(sub, handle, &msg), 1);
+	handle_of(pub, 2, handle);
+	ck_assert_int_eq(zcp_redeem(sub, handle, &next), -ZCP_E_HOLDS);
+	ck_assert_ptr_null(next.data);
+	expect_redeemed(sub, pub, 1);
+	zcp_release(sub, &msg);
+	expect_redeemed(sub, pub, 2);
+	zcp_unsubscribe(&sub);
+	zcp_stop_offer(&pub);
+	stop();
+}
+END_TEST
+
+START_TEST(a_handle_of_a_message_that_makes_no_sense_is_passed_over)
+{
+	char handle[ZCP_HANDLE_SIZE];
+	zcp_pub *pub;
+	zcp_sub *sub = ten_handles(_i, &pub);
+	struct slot *slot = &pub->ring->slot[8];
+	uint64_t place = slot_get(&slot->place);
+	zcp_msg msg;
+
+	slot_put(&slot->place, chunk_id(MAX_POOLS + 1, 5));
+	expect_redeemed(sub, pub, 7);
+	handle_of(pub, 8, handle);
+	ck_assert_int_eq(zcp_redeem(sub, handle, &msg), -ZCP_E_DAMAGED);
+	ck_assert_uint_eq(msg.lost, 1);
+	slot_put(&slot->place, place);
+	expect_redeemed(sub, pub, 9);
+	must(zcp_pub_drain(pub, 0));
+	zcp_unsubscribe(&sub);
+	zcp_stop_offer(&pub);
+	stop();
+}
+END_TEST
+
 START_TEST(an_unlisted_publisher_is_reliable_and_keeps_no_history)
 {
 	zcp_pub_options lossy = { .unlisted = 1, .lossy = 1 };
@@ -405,6 +516,11 @@ int main(void)
 	    a_killed_publishers_handles_are_stale_and_its_chunks_free);
 	in_each_mode(t, handles_outlive_a_killed_daemon);
 	tcase_add_test(t, what_is_no_handle_of_this_redeemers_is_refused);
+	in_each_mode(t, a_forged_handle_is_refused_and_changes_nothing);
+	in_each_mode(t, a_late_redeemer_is_told_what_went_before_it_came);
+	in_each_mode(t,
+	    a_handle_for_which_there_is_no_hold_is_redeemed_after_a_release);
+	in_each_mode(t, a_handle_of_a_message_that_makes_no_sense_is_passed_over);
 	tcase_add_test(t, an_unlisted_publisher_is_reliable_and_keeps_no_history);
 	in_each_mode(t, a_drain_ends_when_reliable_readers_have_taken_all);
 	in_each_mode(t, a_pattern_tells_the_topic_of_each_message);

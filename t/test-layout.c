@@ -36,6 +36,19 @@ START_TEST(numbers_compare_right_across_their_wrap)
 }
 END_TEST
 
+START_TEST(no_number_is_widened_to_one_that_no_stamp_can_say)
+{
+	ck_assert_uint_eq(number_widen(0, 3), 3);
+	ck_assert_uint_eq(number_widen(0, NUMBER_MASK), NUMBER_MASK);
+	ck_assert_uint_eq(number_widen(5, NUMBER_MASK - 4), NUMBER_MASK - 4);
+	ck_assert_uint_eq(number_widen(0, UINT64_C(1) << 39),
+	    UINT64_C(1) << 39);
+	/* A damaged one claims to be beyond what a stamp can say. */
+	ck_assert_uint_lt(number_widen(UINT64_MAX, 0), STAMP_BUSY);
+	ck_assert_uint_lt(number_widen(STAMP_BUSY, NUMBER_MASK), STAMP_BUSY);
+}
+END_TEST
+
 START_TEST(a_link_gives_back_its_four_parts)
 {
 	uint64_t link = link_make(0xfffff, 0xffff, SERIAL_MASK, 5);
@@ -533,6 +546,7 @@ int main(void)
 	tcase_set_timeout(t, 120);
 	tcase_add_test(t, a_word_gives_back_state_serial_and_number);
 	tcase_add_test(t, numbers_compare_right_across_their_wrap);
+	tcase_add_test(t, no_number_is_widened_to_one_that_no_stamp_can_say);
 	tcase_add_test(t, a_link_gives_back_its_four_parts);
 	tcase_add_test(t,
 	    a_missing_part_is_default_in_a_topic_and_any_in_a_pattern);

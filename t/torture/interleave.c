@@ -24,6 +24,7 @@
 #include "audit.h"
 #include "clock.h"
 #include "fibers.h"
+#include "handle.h"
 #include "inline.h"
 #include "log.h"
 #include "participant.h"
@@ -127,7 +128,8 @@ struct role {
 	bool lossy, inline_only;
 	bool again;			/* one offer after another */
 	bool dies;			/* before it ends its offer */
-	bool publishes, over;		/* a publisher; all is offered */
+	bool publishes, redeems;	/* a publisher; a redeemer */
+	bool over;			/* all is offered, or redeemed */
 };
 static struct role roles[BUSES];
 
@@ -388,9 +390,12 @@ static void daemon_role(void *arg)
 
 /* ---- scenes --------------------------------------------------------------------------------- */
 
+static void redeemer(void *arg);
+
 static void add(const char *name, void (*role)(void *), struct role r)
 {
 	r.publishes = role == publisher;
+	r.redeems = role == redeemer;
 	roles[r.bus] = r;
 	fiber_of[r.bus] = fiber_add(name, role, &roles[r.bus]);
 }
@@ -521,6 +526,180 @@ static void add_dying(void)
 	    .lossy = true, .depth = 2 });
 }
 
+/* ---- handles -------------------------------------------------------------------------------- */
+
+enum { HANDLES = 24 };
+
+/* What lies in the pipe between them, some of it made up. */
+static struct {
+	char text[HANDLES][ZCP_HANDLE_SIZE];
+	char half_written[HANDLES][ZCP_HANDLE_SIZE];
+	char last_of_all[ZCP_HANDLE_SIZE], far[ZCP_HANDLE_SIZE];
+	uint32_t made;
+	bool over;
+} handles;
+
+static bool redeemers_left(void)
+{
+	for (int i = 1; i < BUSES; i++)
+		if (roles[i].redeems && !roles[i].over &&
+		    !fiber_killed(fiber_of[i]))
+			return true;
+	return false;
+}
+
+/* Where one may be killed before it comes, nobody opens the gate. */
+static int send_patiently(zcp_pub *pub, const void *data, size_t size)
+{
+	int rc;
+
+	do
+		rc = zcp_send(pub, data, size, 0, course.kill < 0 ? NEVER :
+		    (int64_t)NS_PER_MS);
+	while (rc == -ZCP_E_TIMEOUT && redeemers_left());
+	return rc;
+}
+
+static void make_handles(zcp_pub *pub, uint32_t i)
+{
+	handle_write(pub, i, handles.text[i]);
+	handle_write(pub, STAMP_BUSY | (i + 1), handles.half_written[i]);
+	handle_write(pub, UINT64_MAX, handles.last_of_all);
+	handle_write(pub, i + 2 * SLOTS, handles.far);
+	/* Who reads them from a pipe sees what was stored before. */
+	fence_full();
+	handles.made = i + 1;
+}
+
+static void issuer(void *arg)
+{
+	const struct role *role = arg;
+	zcp_pub_options o = { .slots = SLOTS, .unlisted = 1 };
+	uint64_t data[LARGE / 8];
+	zcp_pub *pub;
+	int rc = 1;
+
+	need(zcp_offer(bus[role->bus], topic_of(role), &o, &pub));
+	for (uint32_t i = 0; i < role->count; i++) {
+		size_t words = i % 3 == 0 ? 4 : LARGE / 8;
+
+		write_payload(data, (uint64_t)role->bus, i, words);
+		if ((rc = send_patiently(pub, data, words * 8)) ==
+		    -ZCP_E_TIMEOUT)
+			break;
+		need(rc);
+		make_handles(pub, i);
+		fiber_pause();
+	}
+	handles.over = true;
+	if (rc == 1 && course.kill < 0)
+		need(zcp_pub_drain(pub, NEVER));
+	zcp_stop_offer(&pub);
+}
+
+static bool handle_comes(uint32_t i)
+{
+	while (i >= handles.made && !handles.over &&
+	    !fiber_killed(fiber_of[0]))
+		fiber_pause();
+	return i < handles.made;
+}
+
+/* Whatever it says, it is refused, and nothing has happened. */
+static void redeem_forged(zcp_sub *sub, uint32_t i)
+{
+	const char *forged = i % 3 == 0 ? handles.last_of_all : i % 3 == 1 ?
+	    handles.half_written[handles.made - 1] : handles.far;
+	zcp_msg msg;
+	int rc = zcp_redeem(sub, forged, &msg);
+
+	if (rc != -ZCP_E_HANDLE)
+		fail("the forged handle %s gives %d", forged, rc);
+}
+
+static void check_redeemed(const zcp_msg *msg, uint64_t i)
+{
+	uint64_t source, seq = read_payload(msg, &source);
+
+	if (seq != i || msg->seq != i)
+		fail("handle %llu is redeemed for message %llu, %llu says its "
+		    "slot", (unsigned long long)i, (unsigned long long)seq,
+		    (unsigned long long)msg->seq);
+}
+
+/* The one before is held until the next is there. */
+static void redeem_all(zcp_sub *sub, const struct role *role)
+{
+	uint32_t most = role->count > 0 ? role->count : HANDLES;
+	zcp_msg msg, before = { .data = NULL };
+	uint64_t before_is = 0;
+
+	for (uint32_t i = 0; i < most && handle_comes(i); i++) {
+		int rc;
+
+		if ((course.seed + i) % 4 == 0)
+			redeem_forged(sub, course.seed / 4 + i);
+		/* Some are passed over. */
+		if (course.seed % 5 == 0 && i % 4 == 1)
+			continue;
+		rc = zcp_redeem(sub, handles.text[i], &msg);
+		if (rc == -ZCP_E_HANDLE && (role->lossy || scene->may_lose ||
+		    course.kill >= 0))
+			continue;
+		need(rc);
+		check_redeemed(&msg, i);
+		if (before.data != NULL)
+			check_redeemed(&before, before_is);
+		zcp_release(sub, &before);
+		before = msg;
+		if (msg.data == msg.small)
+			before.data = before.small;
+		before_is = i;
+	}
+	zcp_release(sub, &before);
+}
+
+static void redeemer(void *arg)
+{
+	struct role *role = arg;
+	zcp_sub_options o = { .holds = 2 };
+	zcp_sub *sub;
+	int rc = 0;
+
+	for (int round = 0; round < (role->again ? 2 : 1); round++) {
+		if (!handle_comes(0))
+			break;
+		rc = zcp_redeemer(bus[role->bus], handles.text[0], &o, &sub);
+		/* Its publisher has ended, or been killed. */
+		if (rc == -ZCP_E_HANDLE)
+			break;
+		need(rc);
+		redeem_all(sub, role);
+		zcp_unsubscribe(&sub);
+	}
+	role->over = true;
+}
+
+static void add_redeeming(void)
+{
+	memset(&handles, 0, sizeof(handles));
+	add("issuer", issuer, (struct role){ .bus = 0, .count = 20 });
+	add("redeemer", redeemer, (struct role){ .bus = 1 });
+	add("sweeper", sweeper, (struct role){ .bus = 2 });
+}
+
+/* What one leaves or has read while the other joins, and memory is short. */
+static void add_two_redeemers(void)
+{
+	memset(&handles, 0, sizeof(handles));
+	add("issuer", issuer, (struct role){ .bus = 0, .count = 20 });
+	add("redeemer", redeemer, (struct role){ .bus = 1, .lossy = true });
+	add("another", redeemer, (struct role){ .bus = 2, .lossy = true,
+	    .count = 3, .again = true });
+	add("rival", publisher, (struct role){ .bus = 3, .count = 12,
+	    .topic = "u" });
+}
+
 static const struct scene scenes[] = {
 	{ "take, reclaim, sweep", add_all_kinds, .pool = 16 },
 	{ "demotion", add_demoted, .may_lose = true, .pool = 16 },
@@ -535,6 +714,9 @@ static const struct scene scenes[] = {
 	{ "tap", add_tapped, .pool = 6 },
 	{ "a ring's place reused", add_again, .pool = 16 },
 	{ "a publisher dies", add_dying, .pool = 8 },
+	{ "redeeming", add_redeeming, .pool = 12 },
+	{ "two redeemers", add_two_redeemers, .pool = 8 },
+	{ "a demoted redeemer", add_redeeming, .may_lose = true, .pool = 12 },
 };
 enum { SCENES = sizeof(scenes) / sizeof(scenes[0]) };
 
