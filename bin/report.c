@@ -58,12 +58,13 @@ void command_of(const zcp_snapshot *s, const zcp_participant_facts *f,
     char *text, size_t size)
 {
 	char path[32];
+	uint64_t start;
 	ssize_t n;
 	int fd;
 
 	*text = '\0';
 	if (s->domain.copy || f->pid == 0 || f->state > ZCP_PARTICIPANT_STALLED ||
-	    process_start_time((pid_t)f->pid) != f->start_time)
+	    process_look((pid_t)f->pid, &start) != 1 || start != f->start_time)
 		return;
 	snprintf(path, sizeof(path), "/proc/%u/cmdline", f->pid);
 	if ((fd = open(path, O_RDONLY | O_CLOEXEC)) < 0)

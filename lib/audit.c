@@ -249,8 +249,7 @@ static void audit_port(struct auditing *a, uint32_t port)
 		return;
 	}
 	audit_links(a, port);
-	peer = peer_get(a->d, p->participant, p->incarnation);
-	if (peer == NULL)
+	if (peer_get(a->d, p->participant, p->incarnation, &peer) < 0)
 		fault(a, "port %u: %s", port, zcp_errmsg());
 	else if (kind == PORT_PUBLISHER)
 		audit_publisher(a, port, peer);

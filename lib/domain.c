@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "atomics.h"
@@ -187,6 +188,16 @@ int domain_attach(struct domain *d, const char *name, uid_t uid, bool owner)
 	return rc;
 }
 
+bool domain_here(const struct domain *d)
+{
+	char path[SEGMENT_PATH];
+	struct stat st;
+
+	segment_path_in(path, d->dir, d->uid, d->name, "mgmt");
+	return stat(path, &st) == 0 && st.st_dev == d->mgmt.dev &&
+	    st.st_ino == d->mgmt.ino;
+}
+
 static void peer_free(struct peer *peer)
 {
 	guard_remove(peer->segment.base);
@@ -207,6 +218,8 @@ void domain_detach(struct domain *d)
 	close_part(&d->pool);
 	close_part(&d->bell);
 	close_part(&d->mgmt);
+	free(d->pulse);
+	d->pulse = NULL;
 	d->m = NULL;
 	d->name[0] = '\0';
 	pthread_mutex_destroy(&d->lock);
@@ -395,24 +408,6 @@ bool own_file(const struct domain *d, uint32_t slot)
 	return own_file_find(instance_of(d), slot) >= 0;
 }
 
-bool peer_gone(const struct domain *d, uint32_t slot, uint64_t incarnation)
-{
-	char path[SEGMENT_PATH];
-	struct member member;
-	ssize_t n;
-	int fd;
-
-	member_path(d, slot, path);
-	fd = open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
-	if (fd < 0)
-		return errno == ENOENT;
-	n = pread(fd, &member, sizeof(member), 0);
-	close(fd);
-	return n >= 0 && ((size_t)n < sizeof(member) ||
-	    member.head.magic != SEGMENT_MAGIC ||
-	    member.incarnation != incarnation);
-}
-
 static int peer_map(struct domain *d, struct peer *peer)
 {
 	uint64_t instance = instance_of(d);
@@ -439,36 +434,69 @@ static int peer_map(struct domain *d, struct peer *peer)
 	return 0;
 }
 
-struct peer *peer_get(struct domain *d, uint32_t slot, uint64_t incarnation)
+/* It failed with `rc`, for `cause`: was it seen that there is nothing? */
+static int peer_reason(const struct domain *d, const struct peer *peer, int rc,
+    int cause)
+{
+	const struct participant *p = &d->participants[peer->slot];
+
+	if (domain_removed(d))
+		return error_in(-ZCP_E_ENDED, "the domain has been removed");
+	if (rc == -ZCP_E_SYS && cause == ENOENT && domain_here(d))
+		return -ZCP_E_ENDED;
+	/* Not ready: of the next one in that place, or emptied by its owner. */
+	if (rc == -ZCP_E_BUSY)
+		return p->incarnation == peer->incarnation &&
+		    fact_load32(&p->state) != PARTICIPANT_FREE ?
+		    -ZCP_E_DAMAGED : -ZCP_E_ENDED;
+	return rc;
+}
+
+static int peer_new(struct domain *d, uint32_t slot, uint64_t incarnation,
+    struct peer **out)
+{
+	struct peer *peer = calloc(1, sizeof(*peer));
+	int rc;
+
+	if (peer == NULL)
+		return error_set(ZCP_E_SYS, "out of memory");
+	peer->slot = slot;
+	peer->incarnation = incarnation;
+	peer->segment = (struct segment)SEGMENT_INIT;
+	errno = 0;
+	if ((rc = peer_map(d, peer)) < 0) {
+		rc = peer_reason(d, peer, rc, errno);
+		peer_free(peer);
+		return rc;
+	}
+	peer->next = d->peers;
+	d->peers = peer;
+	*out = peer;
+	return 0;
+}
+
+int peer_get(struct domain *d, uint32_t slot, uint64_t incarnation,
+    struct peer **out)
 {
 	struct peer *peer;
+	int rc = 0;
 
-	if (slot >= d->max_participants) {
-		error_set(ZCP_E_DAMAGED, "participant %u does not exist", slot);
-		return NULL;
-	}
+	*out = NULL;
+	if (slot >= d->max_participants)
+		return error_set(ZCP_E_DAMAGED,
+		    "participant %u does not exist", slot);
 	pthread_mutex_lock(&d->lock);
 	for (peer = d->peers; peer != NULL; peer = peer->next)
 		if (peer->incarnation == incarnation)
 			break;
-	if (peer == NULL && (peer = calloc(1, sizeof(*peer))) == NULL)
-		error_set(ZCP_E_SYS, "out of memory");
-	else if (peer->member == NULL) {
-		peer->slot = slot;
-		peer->incarnation = incarnation;
-		peer->segment = (struct segment)SEGMENT_INIT;
-		if (peer_map(d, peer) < 0) {
-			peer_free(peer);
-			peer = NULL;
-		} else {
-			peer->next = d->peers;
-			d->peers = peer;
-		}
-	}
-	if (peer != NULL)
+	if (peer == NULL)
+		rc = peer_new(d, slot, incarnation, &peer);
+	if (rc == 0) {
 		peer->users++;
+		*out = peer;
+	}
 	pthread_mutex_unlock(&d->lock);
-	return peer;
+	return rc;
 }
 
 struct peer *peer_share(struct domain *d, struct peer *peer)

@@ -9,6 +9,7 @@
 #include <stdbool.h>
 
 #include "bell.h"
+#include "error.h"
 #include "layout.h"
 #include "pool.h"
 #include "segment.h"
@@ -51,6 +52,7 @@ struct domain {
 	pthread_mutex_t lock;		/* peers, late mappings */
 	pthread_mutex_t sweep_lock;	/* one sweep at a time: `sweeping` */
 	struct peer *peers;
+	struct pulse *pulse;		/* by participant, see liveness.h; or NULL */
 };
 
 /* *name where it is not NULL, else $ZCP_DOMAIN, else "default"; -ZCP_E_ARG. */
@@ -65,6 +67,10 @@ int domain_attach(struct domain *d, const char *name, uid_t uid, bool owner);
 void domain_detach(struct domain *d);
 /* Has it been, since then?  Who removes one says so in mgmt first. */
 bool domain_removed(const struct domain *d);
+
+/* Are its files to be found where they were?  Not in another mount namespace,
+ * where they are not gone. */
+bool domain_here(const struct domain *d);
 
 /*
  * Attaches to look only: mgmt and no bells, everything read-only, guarded
@@ -89,17 +95,22 @@ void member_path(const struct domain *d, uint32_t slot,
 
 /*
  * The file of the participant in `slot` if it still is `incarnation`; every
- * get wants a put.  NULL with a message when it cannot be had.  Any thread.
+ * get wants a put.  0 and *out; else *out is NULL: -ZCP_E_ENDED (it was seen
+ * to be gone), -ZCP_E_DAMAGED (it was seen to be no member's file any more),
+ * or -ZCP_E_PERM, -ZCP_E_LAYOUT, -ZCP_E_SYS: nothing is known.  Any thread.
  */
-struct peer *peer_get(struct domain *d, uint32_t slot, uint64_t incarnation);
+int peer_get(struct domain *d, uint32_t slot, uint64_t incarnation,
+    struct peer **out);
 void peer_put(struct domain *d, struct peer *peer);
+
+/* peer_get() said so: is there nothing in that file any more, for anybody? */
+static inline bool peer_gone(int rc)
+{
+	return rc == -ZCP_E_ENDED || rc == -ZCP_E_DAMAGED;
+}
 
 /* One more user of a file that the caller has; wants a put of its own. */
 struct peer *peer_share(struct domain *d, struct peer *peer);
-
-/* peer_get() failed: because there is no such file any more, or it no longer
- * is a member's (true), or for a reason of this process's own (false)? */
-bool peer_gone(const struct domain *d, uint32_t slot, uint64_t incarnation);
 
 /* Counts the forks between this process and the first one, from the first
  * call of fork_watch() on: what a parent had is not its child's. */

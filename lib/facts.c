@@ -59,7 +59,11 @@ void facts_domain(struct look *l)
 	const struct segment_head *head = &d->m->head;
 	const struct mgmt *m = d->m;
 	zcp_domain_facts *f = &l->s->domain;
+	pid_t daemon = 0;
 
+	/* It has a lock on mgmt for as long as it lives. */
+	if (!d->copy)
+		l->rc = lock_holder(d->mgmt.fd, &daemon);
 	*f = (zcp_domain_facts){ .uid = d->uid, .layout_major = head->major,
 	    .layout_minor = head->minor, .instance = head->instance,
 	    .created = m->created, .heartbeat = m->heartbeat,
@@ -67,8 +71,7 @@ void facts_domain(struct look *l)
 	    .max_participants = d->max_participants,
 	    .max_topics = d->max_topics, .max_ports = d->max_ports,
 	    .max_links = d->max_links,
-	    /* It has a lock on mgmt for as long as it lives. */
-	    .daemon = d->copy ? 0 : lock_holder(d->mgmt.fd),
+	    .daemon = daemon,
 	    .bytes = bytes_committed(d),
 	    .registrations = fact_load(&m->registrations),
 	    .incarnations = fact_load(&m->incarnations),
@@ -89,14 +92,35 @@ static struct peer *peer_of(struct look *l, uint32_t slot,
     uint64_t incarnation)
 {
 	struct peer **peer = &l->o->peer[slot];
+	int rc;
 
 	if (*peer != NULL && (*peer)->incarnation != incarnation) {
 		peer_put(&l->o->d, *peer);
 		*peer = NULL;
 	}
-	if (*peer == NULL)
-		*peer = peer_get(&l->o->d, slot, incarnation);
+	/* What cannot be looked at is not damaged. */
+	if (*peer == NULL &&
+	    (rc = peer_get(&l->o->d, slot, incarnation, peer)) == -ZCP_E_SYS)
+		l->rc = rc;
 	return *peer;
+}
+
+/* When it last beat, by our clock: as far as we have watched it; at a first
+ * look its own word is all there is, whatever clock it goes by. */
+static uint64_t last_beat(struct look *l, const zcp_participant_facts *f,
+    uint64_t beat, bool *late)
+{
+	uint64_t now = l->s->time, period = l->s->domain.heartbeat;
+	struct heart heart;
+
+	if (heart_look(&l->o->d, f->slot, f->incarnation, beat, &heart) < 0) {
+		l->rc = -ZCP_E_SYS;
+		return 0;
+	}
+	*late = heart.silence >= LATE_PERIODS * period;
+	if (!heart.known)
+		return beat < now ? beat : now;
+	return heart.age < now ? now - heart.age : 0;
 }
 
 /* A daemon that is gone says nothing of those who died after it. */
@@ -142,14 +166,13 @@ static bool copy_participant(const struct participant *p, uint32_t slot,
 void facts_participants(struct look *l)
 {
 	struct domain *d = &l->o->d;
-	uint64_t late = LATE_PERIODS * l->s->domain.heartbeat;
-
 	for (uint32_t i = 0; i < d->max_participants && l->rc == 0; i++) {
 		const struct participant *p = &d->participants[i];
 		uint32_t state = fact_load32(&p->state);
 		zcp_participant_facts copy, *f;
 		char path[SEGMENT_PATH];
 		struct peer *peer;
+		bool late = false;
 
 		l->at.participant[i] = ZCP_NONE;
 		if (state == PARTICIPANT_FREE || !copy_participant(p, i, &copy))
@@ -160,9 +183,9 @@ void facts_participants(struct look *l)
 			return;
 		*f = copy;
 		peer = peer_of(l, i, f->incarnation);
-		f->beat = peer == NULL ? 0 : news_load(&peer->member->beat);
-		f->state = state_of(l, i, state, fact_load32(&p->flags),
-		    f->beat + late < l->s->time);
+		f->beat = peer == NULL ? 0 : last_beat(l, f,
+		    news_load(&peer->member->beat), &late);
+		f->state = state_of(l, i, state, fact_load32(&p->flags), late);
 		member_path(d, i, path);
 		l->s->domain.bytes += bytes_of(path);
 	}

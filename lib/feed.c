@@ -28,6 +28,7 @@ int feed_open(struct feed *f, struct domain *d, uint64_t link,
 	const struct port *p = &d->ports[link_port(link)];
 	uint32_t slots = p->slots, slot = p->participant;
 	uint64_t offset = p->offset, incarnation = p->incarnation;
+	int rc;
 
 	*f = (struct feed){ .d = d, .link = link, .port = link_port(link),
 	    .serial = link_serial(link),
@@ -41,13 +42,12 @@ int feed_open(struct feed *f, struct domain *d, uint64_t link,
 		return error_set(ZCP_E_DAMAGED,
 		    "publisher %u: its record makes no sense", f->port);
 	f->room_bell = domain_bell(d, bell_of_port(d->max_topics, f->port));
-	if ((f->peer = peer_get(d, slot, incarnation)) == NULL)
+	if ((rc = peer_get(d, slot, incarnation, &f->peer)) < 0)
 		/* Forgotten since it was listed, file and all? */
-		return peer_gone(d, slot, incarnation) ||
-		    fact_load32(&p->serial) != f->serial ||
+		return fact_load32(&p->serial) != f->serial ||
 		    fact_load32(&p->state) == PORT_FREE ?
 		    error_set(ZCP_E_ENDED, "publisher %u is gone", f->port) :
-		    -ZCP_E_SYS;
+		    error_in(rc, "cannot look at publisher %u", f->port);
 	name_publisher(f, slot);
 	/* The record may have been given to another port meanwhile. */
 	fact_recheck();

@@ -50,12 +50,23 @@ static uint32_t class_of(const struct zcp_pub *pub, size_t size)
 	return p;
 }
 
+/* One that could not look has freed nothing, and memory may come back in other
+ * ways; if it does not, the message says what was not looked at. */
+static void sweep_for(struct zcp_pub *pub)
+{
+	struct sweep_report report;
+	int rc = sweep(&pub->bus->d, &report, NULL, NULL);
+
+	pub_note_blind(pub, rc < 0 ? zcp_errmsg() :
+	    report.unseen > 0 ? report.why : "");
+	pub->swept = clock_ns();
+}
+
 /* Everything but the stock that gives memory without waiting, cheapest first;
  * the history only when waiting has not helped. */
 static int loan_now(struct zcp_pub *pub, uint32_t class, bool desperate,
     bool patient, uint32_t *id)
 {
-	struct sweep_report report;
 	int rc;
 
 	if (reclaim_due(pub, class) && (rc = reclaim(pub, AS_WISHED)) < 0)
@@ -74,9 +85,7 @@ static int loan_now(struct zcp_pub *pub, uint32_t class, bool desperate,
 	/* Who waits comes here again. */
 	if (patient && clock_ns() - pub->swept < (uint64_t)SWEEP_PAUSE)
 		return 0;
-	if ((rc = sweep(&pub->bus->d, &report, NULL, NULL)) < 0)
-		return rc;
-	pub->swept = clock_ns();
+	sweep_for(pub);
 	*id = from_any(pub, class);
 	return 0;
 }
@@ -137,11 +146,14 @@ static const char *owners(struct zcp_pub *pub, uint32_t class)
 
 static int no_memory(struct zcp_pub *pub, size_t size, uint32_t class, int rc)
 {
+	char blind[BLIND_SIZE];
+
 	return error_set(rc == -ZCP_E_TIMEOUT ? ZCP_E_TIMEOUT : ZCP_E_NOMEM,
 	    "cannot loan %zu bytes on %s: %severy chunk of %u bytes or more "
-	    "is loaned or waits for a reader: %s", size, pub->topic,
+	    "is loaned or waits for a reader: %s%s", size, pub->topic,
 	    rc == -ZCP_E_TIMEOUT ? "timed out, " : "",
-	    pub->bus->d.pools.pool[class].chunk_size, owners(pub, class));
+	    pub->bus->d.pools.pool[class].chunk_size, owners(pub, class),
+	    pub_blind(pub, blind));
 }
 
 /* Half of what lies in the ring: chunk by chunk each would cost two switches

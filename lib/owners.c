@@ -37,14 +37,19 @@ static uint32_t count_owned(const struct domain *d, uint32_t class,
 	return all;
 }
 
-static uint32_t holds_of(struct domain *d, uint32_t port, uint32_t class)
+/* 0, or why it cannot be looked at. */
+static int holds_of(struct domain *d, uint32_t port, uint32_t class,
+    uint32_t *held)
 {
 	const struct port *p = &d->ports[port];
 	uint32_t cursors = p->slots, holds = p->history, n = 0;
-	struct peer *peer = peer_get(d, p->participant, p->incarnation);
-	struct subscription *s = peer == NULL ? NULL :
-	    peer_subscription(peer, p->offset, cursors, holds);
+	struct subscription *s;
+	struct peer *peer;
+	int rc = peer_get(d, p->participant, p->incarnation, &peer);
 
+	if (rc < 0)
+		return peer_gone(rc) ? 0 : rc;
+	s = peer_subscription(peer, p->offset, cursors, holds);
 	for (uint32_t i = 0; s != NULL && i < cursors; i++) {
 		const struct cursor *c = subscription_cursor(s, holds, i);
 
@@ -52,15 +57,20 @@ static uint32_t holds_of(struct domain *d, uint32_t port, uint32_t class)
 			n += chunk_pool(hold_chunk(c, k)) >= class;
 	}
 	peer_put(d, peer);
-	return n;
+	*held = n;
+	return 0;
 }
 
-static void count_held(struct domain *d, uint32_t class, uint32_t *held)
+/* How many subscriptions could not be looked at; zcp_errmsg() says why. */
+static uint32_t count_held(struct domain *d, uint32_t class, uint32_t *held)
 {
+	uint32_t unseen = 0;
+
 	for (uint32_t i = 0; i < d->max_ports; i++)
 		if (fact_load32(&d->ports[i].state) == PORT_OPEN &&
 		    d->ports[i].kind == PORT_SUBSCRIBER)
-			held[i] = holds_of(d, i, class);
+			unseen += holds_of(d, i, class, &held[i]) < 0;
+	return unseen;
 }
 
 /* ---- telling --------------------------------------------------------------------- */
@@ -113,19 +123,22 @@ static size_t tell(const struct domain *d, uint32_t *count, const char *what,
 void owners_text(struct domain *d, uint32_t class, char *text, size_t size)
 {
 	uint32_t *owned = calloc(d->max_ports + 1, sizeof(*owned));
-	uint32_t *held = calloc(d->max_ports + 1, sizeof(*held)), all;
+	uint32_t *held = calloc(d->max_ports + 1, sizeof(*held)), all, unseen;
 	char more[512];
 	size_t n = 0;
 
 	text[0] = '\0';
 	if (owned != NULL && held != NULL) {
 		all = count_owned(d, class, owned);
-		count_held(d, class, held);
+		unseen = count_held(d, class, held);
 		n = (size_t)snprintf(text, size, "of %u chunks ", all);
 		n += tell(d, owned, "are of", text + n, size - n);
 		if (tell(d, held, "held by", more, sizeof(more)) > 0 &&
 		    n < size)
-			snprintf(text + n, size - n, "; %s", more);
+			n += (size_t)snprintf(text + n, size - n, "; %s", more);
+		if (unseen > 0 && n < size)
+			snprintf(text + n, size - n, "; what %u subscriptions "
+			    "hold is unknown (%s)", unseen, zcp_errmsg());
 	}
 	free(owned);
 	free(held);

@@ -11,6 +11,8 @@
 #include "spin.h"
 #include "zcp.h"
 
+enum { BLIND_SIZE = 258 };
+
 enum {
 	STOCK_MAX = 4096,
 	PATIENCE = 1000000,	/* ns to wait for much, before little is enough */
@@ -81,6 +83,7 @@ struct zcp_pub {
 	uint64_t told_at;		/* when `owners` was found out, ns */
 	uint32_t told_class;		/* and for which */
 	char owners[768];		/* who has the memory, for messages */
+	char blind[BLIND_SIZE - 2];	/* what could not be looked at, likewise */
 	uint32_t rung[MAX_POOLS];	/* pool bells' counts before its last try */
 
 	struct spin spin;
@@ -142,6 +145,11 @@ int readers_refresh(struct zcp_pub *pub);
 /* A reader keeps us waiting: is it dead, with no daemon to say so?  Then it
  * no longer counts here. */
 void readers_bury(struct zcp_pub *pub);
+
+/* "; " and what it could not look at, when it last looked for the dead and for
+ * garbage; or nothing.  For messages. */
+void pub_note_blind(struct zcp_pub *pub, const char *why);
+const char *pub_blind(const struct zcp_pub *pub, char text[BLIND_SIZE]);
 
 /* Gives every private chunk back. */
 void stock_return(struct zcp_pub *pub);

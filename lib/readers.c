@@ -71,6 +71,7 @@ static int resolve(struct reader *r, struct domain *d, uint64_t link)
 	const struct port *p;
 	struct subscription *s;
 	uint64_t incarnation, offset;
+	int rc;
 
 	if (index >= d->max_ports)
 		return 0;
@@ -84,8 +85,8 @@ static int resolve(struct reader *r, struct domain *d, uint64_t link)
 	if (fact_load32(&p->serial) != link_serial(link) ||
 	    p->kind != PORT_SUBSCRIBER || link_cursor(link) >= cursors)
 		return 0;
-	if ((r->peer = peer_get(d, r->participant, incarnation)) == NULL)
-		return -ZCP_E_SYS;
+	if ((rc = peer_get(d, r->participant, incarnation, &r->peer)) < 0)
+		return error_in(rc, "cannot look at reader %u", index);
 	s = peer_subscription(r->peer, offset, cursors, holds);
 	if (s == NULL) {
 		peer_put(d, r->peer);

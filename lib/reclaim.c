@@ -3,6 +3,7 @@
  * fence, holds, chunks; in batches, never per publish.
  */
 #include <inttypes.h>
+#include <stdio.h>
 
 #include "liveness.h"
 #include "probes.h"
@@ -36,11 +37,27 @@ void readers_bury(struct zcp_pub *pub)
 {
 	for (uint32_t i = 0; i < pub->readers.count; i++) {
 		struct reader *r = &pub->readers.reader[i];
+		enum fate fate;
 
-		if (!r->dead)
-			r->dead = participant_dead(&pub->bus->d,
-			    r->participant);
+		if (r->dead)
+			continue;
+		fate = participant_fate(&pub->bus->d, r->participant);
+		r->dead = fate_ended(fate);
+		if (fate == FATE_UNSEEN)
+			pub_note_blind(pub, zcp_errmsg());
 	}
+}
+
+void pub_note_blind(struct zcp_pub *pub, const char *why)
+{
+	snprintf(pub->blind, sizeof(pub->blind), "%s", why);
+}
+
+const char *pub_blind(const struct zcp_pub *pub, char text[BLIND_SIZE])
+{
+	snprintf(text, BLIND_SIZE, "%s%s", pub->blind[0] ? "; " : "",
+	    pub->blind);
+	return text;
 }
 
 /*

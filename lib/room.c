@@ -126,9 +126,11 @@ static int wait_for_readers(struct zcp_pub *pub, uint64_t deadline)
 
 int pub_room(struct zcp_pub *pub, int64_t timeout)
 {
+	char blind[BLIND_SIZE];
 	uint64_t deadline = 0;
 	int rc;
 
+	pub_note_blind(pub, "");
 	for (;;) {
 		if ((rc = reclaim(pub, AS_WISHED)) < 0)
 			return rc;
@@ -136,13 +138,14 @@ int pub_room(struct zcp_pub *pub, int64_t timeout)
 			return 0;
 		if (timeout == 0)
 			return error_set(ZCP_E_TIMEOUT, "a reliable reader "
-			    "leaves no room in the ring of %u messages",
-			    pub->slots);
+			    "leaves no room in the ring of %u messages%s",
+			    pub->slots, pub_blind(pub, blind));
 		if (deadline == 0)
 			deadline = deadline_after(timeout);
 		if ((rc = wait_for_readers(pub, deadline)) < 0)
 			return rc == -ZCP_E_TIMEOUT ? error_set(ZCP_E_TIMEOUT,
 			    "timed out: a reliable reader leaves no room in "
-			    "the ring of %u messages", pub->slots) : rc;
+			    "the ring of %u messages%s", pub->slots,
+			    pub_blind(pub, blind)) : rc;
 	}
 }

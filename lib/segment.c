@@ -109,8 +109,8 @@ void segment_ready(struct segment *s)
 }
 
 /* Reads the head with pread: a mapped read of a truncated file would kill. */
-static int check(int fd, const char *path, enum segment_part part,
-    uint64_t instance, uint64_t *size)
+static int check(struct segment *s, int fd, const char *path,
+    enum segment_part part, uint64_t instance)
 {
 	struct segment_head head;
 	struct stat st;
@@ -118,6 +118,8 @@ static int check(int fd, const char *path, enum segment_part part,
 
 	if (fstat(fd, &st) < 0)
 		return error_sys("cannot stat %s", path);
+	s->dev = st.st_dev;
+	s->ino = st.st_ino;
 	n = pread(fd, &head, sizeof(head), 0);
 	if (n < 0)
 		return error_sys("cannot read %s", path);
@@ -146,7 +148,7 @@ static int check(int fd, const char *path, enum segment_part part,
 		    "%s is truncated: %llu bytes of %llu", path,
 		    (unsigned long long)st.st_size,
 		    (unsigned long long)head.size);
-	*size = head.size;
+	s->size = head.size;
 	return 0;
 }
 
@@ -156,7 +158,7 @@ int segment_map(struct segment *s, int fd, const char *path,
 	struct segment mapped = SEGMENT_INIT;
 	int rc;
 
-	if ((rc = check(fd, path, part, instance, &mapped.size)) < 0)
+	if ((rc = check(&mapped, fd, path, part, instance)) < 0)
 		return rc;
 	mapped.fd = fd;
 	if ((rc = map(&mapped, path, writable)) < 0) {

@@ -20,6 +20,8 @@ struct segment {
 	void *base;
 	uint64_t size;
 	int fd;
+	dev_t dev;			/* of the file that is mapped */
+	ino_t ino;
 };
 #define SEGMENT_INIT { .base = NULL, .size = 0, .fd = -1 }
 

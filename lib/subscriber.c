@@ -268,7 +268,7 @@ int sub_refresh(struct zcp_sub *sub)
 {
 	struct domain *d = &sub->bus->d;
 	const struct port *p = &d->ports[sub->port];
-	int rc = 0;
+	int rc = 0, damaged = 0;
 
 	for (uint32_t k = 0; k < sub->count && sub->pending > 0; k++)
 		try_join(sub, sub_feed(sub, k));
@@ -286,12 +286,18 @@ int sub_refresh(struct zcp_sub *sub)
 		if (sub->used[i] && sub->feed[i].state == FEED_ENDED &&
 		    sub->feed[i].held == 0 && !listed(sub, &sub->feed[i]))
 			drop(sub, i);
-	for (uint32_t k = 0; k < sub->links.count && rc == 0; k++)
+	for (uint32_t k = 0; k < sub->links.count && rc == 0; k++) {
 		rc = follow(sub, sub->links.link[k]);
+		/* Told once; the others are followed all the same. */
+		if (rc == -ZCP_E_DAMAGED) {
+			damaged = rc;
+			rc = 0;
+		}
+	}
 	if (rc < 0)
 		sub->links.generation = UINT64_MAX;	/* try again */
 	list_feeds(sub);
-	return rc;
+	return rc < 0 ? rc : damaged;
 }
 
 void sub_look_for_ends(struct zcp_sub *sub)

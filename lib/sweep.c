@@ -11,6 +11,7 @@
  */
 #include "sweep.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -29,7 +30,6 @@ struct suspect {
 struct owner {
 	uint32_t serial;
 	enum port_state state;
-	bool unreachable;		/* we could not look: nothing is known */
 	bool tail_known;
 	uint64_t tail;			/* 40 bits, from step 1 */
 	struct ring *ring;
@@ -56,27 +56,39 @@ enum verdict { NOT_JUDGED, ALIVE, DEAD };
 
 /* ---- step 1 ------------------------------------------------------------------ */
 
-static void look_at_ring(struct sweeping *s, uint32_t index)
+/* It lies in a file that we cannot look at: nothing is known of any chunk that
+ * it may own or hold. */
+static int cannot_look(const struct sweeping *s, uint32_t port, int rc)
+{
+	uint32_t slot = s->d->ports[port].participant;
+	char who[WHO_SIZE] = "nobody";
+
+	if (slot < s->d->max_participants)
+		participant_who(s->d, slot, who);
+	return error_in(rc, "nothing was swept, port %u of %s cannot be looked "
+	    "at", port, who);
+}
+
+static int look_at_ring(struct sweeping *s, uint32_t index)
 {
 	const struct port *p = &s->d->ports[index];
 	struct owner *o = &s->owner[index];
 	uint64_t word;
+	int rc;
 
 	if (fact_load32(&p->state) == PORT_FREE || p->kind != PORT_PUBLISHER)
-		return;
+		return 0;
 	o->serial = fact_load32(&p->serial);
 	o->slots = p->slots;
-	o->peer = peer_get(s->d, p->participant, p->incarnation);
-	if (o->peer == NULL) {
-		o->unreachable = !peer_gone(s->d, p->participant,
-		    p->incarnation);
-		return;
-	}
+	rc = peer_get(s->d, p->participant, p->incarnation, &o->peer);
+	if (rc < 0)
+		return peer_gone(rc) ? 0 : cannot_look(s, index, rc);
 	if ((o->ring = peer_ring(o->peer, p->offset, o->slots)) == NULL)
-		return;
+		return 0;
 	word = tail_load(o->ring);
 	o->tail_known = word_serial(word) == o->serial;
 	o->tail = word_number(word);
+	return 0;
 }
 
 static int list_suspects(struct sweeping *s)
@@ -142,6 +154,16 @@ static const struct owner *find_owner(const struct sweeping *s,
  * sweeping because it is not there.  Who is dead stays dead, so once is
  * enough; a participant that has left uses its ports no more.
  */
+static enum verdict judge_owner(struct sweeping *s, uint32_t slot)
+{
+	enum fate fate = participant_fate(s->d, slot);
+
+	if (fate == FATE_UNSEEN && s->report->unseen++ == 0)
+		snprintf(s->report->why, sizeof(s->report->why), "%s",
+		    zcp_errmsg());
+	return fate_ended(fate) ? DEAD : ALIVE;
+}
+
 static bool owner_dead(struct sweeping *s, const struct port *p)
 {
 	uint32_t slot = p->participant;
@@ -149,7 +171,7 @@ static bool owner_dead(struct sweeping *s, const struct port *p)
 	if (s->d->owner || slot >= s->d->max_participants)
 		return false;
 	if (s->verdict[slot] == NOT_JUDGED)
-		s->verdict[slot] = participant_dead(s->d, slot) ? DEAD : ALIVE;
+		s->verdict[slot] = judge_owner(s, slot);
 	/* Given to another one since: the port is not there any more either. */
 	return s->verdict[slot] == DEAD &&
 	    s->d->participants[slot].incarnation == p->incarnation;
@@ -190,12 +212,12 @@ static int collect_port_holds(struct sweeping *s, uint32_t index)
 	if (p->kind != PORT_SUBSCRIBER ||
 	    (state != PORT_OPEN && state != PORT_CLOSED) || owner_dead(s, p))
 		return 0;
-	if ((peer = peer_get(s->d, p->participant, p->incarnation)) == NULL) {
+	rc = peer_get(s->d, p->participant, p->incarnation, &peer);
+	if (rc < 0) {
 		state = fact_load32(&p->state);
 		/* Its file is gone because it is; else nothing is known. */
 		return state == PORT_FREE || state == PORT_DEAD ||
-		    peer_gone(s->d, p->participant, p->incarnation) ?
-		    0 : -ZCP_E_SYS;
+		    peer_gone(rc) ? 0 : cannot_look(s, index, rc);
 	}
 	sub = peer_subscription(peer, p->offset, cursors, holds);
 	if (sub == NULL)
@@ -276,7 +298,7 @@ static bool garbage(const struct sweeping *s, const struct suspect *suspect,
 	 * Published, but no ring: its owner founded it before it published,
 	 * so the file has been damaged since, and no slot names anything.
 	 */
-	if (o != NULL && (o->unreachable || (!ended && !o->tail_known)))
+	if (o != NULL && !ended && !o->tail_known)
 		return false;
 	if (!ended && number_diff(word_number(suspect->word), o->tail) >= 0)
 		return false;
@@ -358,7 +380,8 @@ int sweep(struct domain *d, struct sweep_report *report, sweep_visit *visit,
 	if ((rc = prepare(&s)) < 0 || (rc = list_suspects(&s)) < 0)
 		goto out;
 	for (uint32_t i = 0; i < ports; i++)
-		look_at_ring(&s, i);
+		if ((rc = look_at_ring(&s, i)) < 0)
+			goto out;
 	if (fence_heavy(d->symmetric) < 0) {
 		rc = error_sys("membarrier failed, nothing was swept");
 		goto out;

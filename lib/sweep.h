@@ -30,14 +30,17 @@ struct sweep_report {
 	uint32_t loaned, published;	/* of those freed */
 	uint32_t held;			/* would be garbage, but is held */
 	uint32_t foreign;		/* words that name ended ports, still held or listed */
+	uint32_t unseen;		/* owners that could not be looked at */
+	char why[256];			/* the first of them; what is theirs stayed */
 };
 
 /*
  * One sweep over all pools.  Moves no tail.  Safe beside any number of
  * others, killed at any instruction.  Who is not the daemon looks for himself
  * which owners are dead.  `visit` may be NULL.  Returns the number of chunks
- * freed, or an error, and then nothing was freed: -ZCP_E_SYS (memory,
- * membarrier).
+ * freed, or an error that names what could not be looked at, and then nothing
+ * was freed: -ZCP_E_SYS (memory, descriptors, membarrier), -ZCP_E_PERM,
+ * -ZCP_E_DAMAGED.
  */
 int sweep(struct domain *d, struct sweep_report *report, sweep_visit *visit,
     void *arg);

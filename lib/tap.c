@@ -70,6 +70,7 @@ static int add(struct zcp_tap *tap, uint32_t port)
 	struct tapped t = { .port = port,
 	    .serial = fact_load32(&p->serial), .mask = p->slots - 1,
 	    .first = tap->looked };
+	int rc;
 
 	if (known(tap, t.serial))
 		return 0;
@@ -83,8 +84,11 @@ static int add(struct zcp_tap *tap, uint32_t port)
 		tap->ring = bigger;
 		tap->room = room;
 	}
-	if ((t.peer = peer_get(d, p->participant, p->incarnation)) == NULL)
+	rc = peer_get(d, p->participant, p->incarnation, &t.peer);
+	if (rc == -ZCP_E_ENDED)
 		return 0;		/* gone in the meantime */
+	if (rc < 0)
+		return error_in(rc, "cannot look at publisher %u", port);
 	t.ring = peer_ring(t.peer, p->offset, t.mask + 1);
 	snprintf(t.topic, sizeof(t.topic), "%.*s", TOPIC_NAME - 1,
 	    d->topics[p->topic].name);

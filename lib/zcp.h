@@ -561,7 +561,9 @@ typedef struct zcp_participant_facts {
 	uint64_t incarnation;
 	uint64_t start_time;		/* clock ticks after boot */
 	uint64_t registered;		/* CLOCK_MONOTONIC ns */
-	uint64_t beat;			/* its last heartbeat; 0 unknown */
+	uint64_t beat;			/* CLOCK_MONOTONIC ns of its last heartbeat:
+					   from the second look on as this
+					   observer saw it; 0 unknown */
 	uint32_t publishers, subscribers;
 	uint32_t loans, holds;		/* chunks; holds one by one */
 } zcp_participant_facts;

@@ -100,3 +100,34 @@ contained_scene() {
     kill -KILL "$(inner "$reader")"
     eventually eval 'zcp-gc >>"$WORK/gc"; ! ls /dev/shm/zcp.*."$ZCP_DOMAIN".* 2>/dev/null'
 }
+
+# Years apart: nobody may subtract one process's clock from another's.
+@test "a member in another time namespace beats, and is neither stalled nor dead" {
+    local ahead=(unshare --time --monotonic 100000000 --fork --kill-child)
+    local behind=(unshare --time --monotonic -$(($(cut -d. -f1 /proc/uptime) - 1)) --fork --kill-child)
+    [ "$(id -u)" = 0 ] || { ahead+=(--user --map-current-user); behind+=(--user --map-current-user); }
+    "${ahead[@]}" true 2>/dev/null || skip "needs time namespaces (unshare --time)"
+    "${behind[@]}" true
+    spawn zcp-routed -f -q --heartbeat 50ms
+    eventually status_has "domain="
+    spawn "${ahead[@]}" zcp-sub t >"$WORK/ahead"
+    local first=$!
+    spawn "${behind[@]}" zcp-sub t >"$WORK/behind"
+    local second=$!
+    eventually status_has "subscribers=2"
+    # Ten periods, in which it would have been called silent three times over.
+    for i in $(seq 20); do
+        zcp-pub -m "$i" t
+        status_has "state=stalled" && false
+        status_has "deaths=0"
+        sleep 0.025
+    done
+    eventually eval '[ "$(wc -l <"$WORK/ahead")" = 20 ] && [ "$(wc -l <"$WORK/behind")" = 20 ]'
+    # What is told of the time since a beat is by the clock of who tells.
+    run zcp-routed --status
+    assert_success
+    refute_output --regexp 'beat_ms=[0-9]{5,}'
+    kill -KILL "$first" "$second"
+    eventually status_has "participants=0"
+    zcp-routed --stop
+}

@@ -167,8 +167,7 @@ START_TEST(one_thread_that_closes_its_bus_late_does_not_end_anothers)
 	ck_assert_int_eq(zcp_send(pub, "x", 1, 0, 0), 1);
 	/* Nor does this process forget that the slot's file is its own. */
 	ck_assert(own_file(&two->d, two->slot));
-	peer = peer_get(&two->d, two->slot, two->incarnation);
-	ck_assert_msg(peer != NULL, "%s", zcp_errmsg());
+	must(peer_get(&two->d, two->slot, two->incarnation, &peer));
 	peer_put(&two->d, peer);
 	zcp_stop_offer(&pub);
 	zcp_close(&two);

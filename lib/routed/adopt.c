@@ -35,7 +35,7 @@ bool domain_absent(const struct settings *s)
 	return access(path, F_OK) < 0 && errno == ENOENT;
 }
 
-bool somebody_lives(const struct routed *r)
+bool somebody_lives(struct routed *r)
 {
 	for (uint32_t i = 0; i < r->d.max_participants; i++)
 		if (fact_load32(&r->d.participants[i].state) ==
@@ -55,13 +55,17 @@ bool something_is_left(const struct routed *r)
 
 static int damaged(struct routed *r, int rc)
 {
+	/* For a reason of ours they are not to be removed. */
+	if (rc != -ZCP_E_DAMAGED && rc != -ZCP_E_LAYOUT)
+		return error_in(rc, "domain %s cannot be adopted, and is left "
+		    "as it was", r->settings.domain);
 	return error_in(rc, "domain %s has segments that cannot be adopted "
 	    "(rm " SEGMENT_DIR "/zcp.%u.%s.* removes them, with whatever "
 	    "they hold)", r->settings.domain, (unsigned)geteuid(),
 	    r->settings.domain);
 }
 
-bool worth_keeping(const struct routed *r)
+bool worth_keeping(struct routed *r)
 {
 	return somebody_lives(r) || retain_pending(r);
 }
@@ -125,12 +129,22 @@ static void bury_the_dead(struct routed *r)
 	}
 }
 
+/* Who is the daemon now. */
+static void announce(struct routed *r)
+{
+	fact_publish32(&r->d.m->daemon_pid, (uint32_t)getpid());
+	fact_publish32(&r->d.m->on_stall, r->settings.on_stall);
+}
+
 static int adopt_tables(struct routed *r)
 {
 	int rc;
 
 	/* Settings of a live domain are in its header, not ours to change. */
 	r->settings.mode = r->d.m->mode;
+	if ((rc = registry_watch(r)) < 0)
+		return damaged(r, rc);
+	announce(r);
 	if ((rc = links_rebuild(r)) < 0 || (rc = registry_rebuild(r)) < 0)
 		return damaged(r, rc);
 	match_repair(r);
@@ -156,8 +170,6 @@ static int open_tables(struct routed *r)
 	if ((rc = registry_open(r)) < 0 || (rc = retain_open(r)) < 0 ||
 	    (rc = slow_open(r)) < 0)
 		return rc;
-	fact_publish32(&r->d.m->daemon_pid, (uint32_t)getpid());
-	fact_publish32(&r->d.m->on_stall, r->settings.on_stall);
 	return 0;
 }
 
@@ -177,7 +189,10 @@ int domain_set_up(struct routed *r)
 		return rc;
 	if (adopt)
 		return domain_adopt(r);
-	return (rc = open_tables(r)) < 0 ? rc : links_rebuild(r);
+	if ((rc = open_tables(r)) < 0)
+		return rc;
+	announce(r);
+	return links_rebuild(r);
 }
 
 bool domain_leave(struct routed *r)

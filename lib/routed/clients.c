@@ -34,9 +34,11 @@ static pid_t number_of(const struct client *client)
 	return client->pid > 0 ? client->pid : -(pid_t)client->uid - 1;
 }
 
-static uint64_t start_of(const struct client *client)
+/* As process_look(). */
+static int start_of(const struct client *client, uint64_t *start)
 {
-	return client->pid > 0 ? process_start_time(client->pid) : 1;
+	*start = 1;
+	return client->pid > 0 ? process_look(client->pid, start) : 1;
 }
 
 static struct known_client *known(struct routed *r,
@@ -110,14 +112,13 @@ bool client_is(const struct routed *r, uint32_t slot, pid_t pid, uid_t uid,
     uint64_t key)
 {
 	const struct participant *p = &r->d.participants[slot];
-	uint64_t here;
+	uint64_t here = 0;
 
 	if (p->uid != uid)
 		return false;
 	if (r->watch[slot].pidfd >= 0)
 		return p->pid == (uint32_t)pid;
-	here = pid_namespace_here();
-	return (here != 0 && p->pid_namespace == here &&
+	return (pid_namespace_here(&here) == 0 && p->pid_namespace == here &&
 	    p->pid == (uint32_t)pid) || (key != 0 && key == p->nonce);
 }
 
@@ -138,6 +139,7 @@ int client_show(struct routed *r, const struct client *client,
     const char *token)
 {
 	struct known_client *c = known(r, client);
+	int rc;
 
 	if (r->settings.token == NULL)
 		return 0;
@@ -146,22 +148,33 @@ int client_show(struct routed *r, const struct client *client,
 		    "domain");
 	if (c == NULL)
 		return error_set(ZCP_E_SYS, "out of memory");
-	c->start_time = start_of(client);
-	return c->start_time ? 0 : error_set(ZCP_E_PERM, "process %d is gone",
+	if ((rc = start_of(client, &c->start_time)) == 1)
+		return 0;
+	c->start_time = 0;
+	return rc < 0 ? rc : error_set(ZCP_E_PERM, "process %d is gone",
 	    (int)client->pid);
 }
 
-bool client_trusted(struct routed *r, const struct client *client)
+int client_trusted(struct routed *r, const struct client *client)
 {
 	pid_t pid = number_of(client);
 	struct known_client *c;
+	uint64_t start;
+	int rc;
 
 	if (r->settings.token == NULL)
-		return true;
+		return 0;
 	HASH_FIND_INT(r->clients, &pid, c);
 	/* The number may have been given to another process since. */
-	return c != NULL && c->start_time != 0 &&
-	    c->start_time == start_of(client);
+	if (c != NULL && c->start_time != 0) {
+		if ((rc = start_of(client, &start)) < 0)
+			return error_in(rc, "cannot tell whether process %d "
+			    "has shown the token", (int)pid);
+		if (rc == 1 && start == c->start_time)
+			return 0;
+	}
+	return error_set(ZCP_E_PERM, "this domain asks for a token "
+	    "($ZCP_TOKEN, AUTH:token=...)");
 }
 
 void clients_forget(struct routed *r)

@@ -41,7 +41,14 @@ struct gc {
 	void *arg;
 	struct heap *heaps;
 	bool *there;			/* participants, as they were found */
+	char unseen[512];		/* what could not be looked at, first */
 };
+
+static void note_unseen(struct gc *g, const char *why)
+{
+	if (g->unseen[0] == '\0')
+		snprintf(g->unseen, sizeof(g->unseen), "%s", why);
+}
 
 /* ---- files -------------------------------------------------------------------- */
 
@@ -79,19 +86,25 @@ static int each_file(const char *domain, visit_file *visit, void *arg)
 	bool go_on = true;
 	struct stat st;
 	DIR *dir = opendir(SEGMENT_DIR);
+	int rc = 0;
 
 	if (dir == NULL)
 		return error_sys("cannot list " SEGMENT_DIR);
-	while (go_on && (entry = readdir(dir)) != NULL) {
+	while (go_on && rc == 0 && (errno = 0, entry = readdir(dir)) != NULL) {
 		if (!file_of_ours(entry->d_name, of) ||
 		    strcmp(of, domain) != 0)
 			continue;
 		snprintf(path, sizeof(path), SEGMENT_DIR "/%s", entry->d_name);
 		if (lstat(path, &st) == 0)
 			go_on = visit(arg, path, &st);
+		else if (errno != ENOENT)
+			rc = error_sys("cannot stat %s", path);
 	}
+	/* A list that was cut short is none. */
+	if (rc == 0 && go_on && errno != 0)
+		rc = error_sys("cannot list " SEGMENT_DIR);
 	closedir(dir);
-	return 0;
+	return rc;
 }
 
 static bool tell_file(void *arg, const char *path, const struct stat *st)
@@ -105,20 +118,29 @@ static bool tell_file(void *arg, const char *path, const struct stat *st)
 	return true;
 }
 
-/* Young, or locked by a member or a daemon. */
+/* 1: locked by a member or a daemon; 0: not; < 0: could not look. */
+static int file_locked(const char *path)
+{
+	int fd = open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
+	pid_t holder;
+	int rc;
+
+	if (fd < 0)
+		return errno == ENOENT ? 0 : error_sys("cannot open %s", path);
+	rc = lock_holder(fd, &holder);
+	close(fd);
+	return rc < 0 ? error_in(rc, "%s", path) : holder != 0;
+}
+
+/* Is any file of it in use: young, or locked?  Or why that is not known. */
 static bool file_in_use(void *arg, const char *path, const struct stat *st)
 {
-	bool *used = arg;
-	int fd;
+	int *used = arg;
 
-	*used = S_ISREG(st->st_mode) && time(NULL) - st->st_mtime < MAKING;
-	fd = *used || !S_ISREG(st->st_mode) ? -1 : open(path, O_RDONLY |
-	    O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
-	if (fd >= 0) {
-		*used = lock_holder(fd) != 0;
-		close(fd);
-	}
-	return !*used;
+	if (S_ISREG(st->st_mode))
+		*used = time(NULL) - st->st_mtime < MAKING ? 1 :
+		    file_locked(path);
+	return *used == 0;
 }
 
 /* A socket without a daemon, in the directory where ours would make it. */
@@ -232,6 +254,8 @@ static int sweep_beside(struct gc *g)
 	    (rc = sweep(&g->r.d, &report, on_garbage, g)) < 0)
 		return domain_removed(&g->r.d) ? 0 : rc;
 	tell_heaps(g);
+	if (report.unseen > 0)
+		note_unseen(g, report.why);
 	return 0;
 }
 
@@ -260,14 +284,17 @@ static void tell_one(struct gc *g, uint32_t slot, bool all)
 {
 	const struct participant *p = &g->r.d.participants[slot];
 	enum fate fate = participant_fate(&g->r.d, slot);
+	bool ended = fate_ended(fate);
 	uint32_t state = fact_load32(&p->state);
 	struct gc_item item = { .what = GC_PARTICIPANT, .domain = g->domain,
 	    .pid = p->pid, .why = fate == FATE_DIED ? "it died" :
 	    "it has left" };
 	char name[NAME_SIZE];
 
+	if (fate == FATE_UNSEEN)
+		note_unseen(g, zcp_errmsg());
 	/* Dead and not ended: since the others were; the next one's work. */
-	if (fate == FATE_ALIVE || (!all && state == PARTICIPANT_LIVE))
+	if (!ended || (!all && state == PARTICIPANT_LIVE))
 		return;
 	if (!all && state == PARTICIPANT_ENDED) {
 		item.what = GC_KEPT;
@@ -311,12 +338,11 @@ static int stand_in(struct gc *g)
 /* Nobody has made it, or somebody did not come to the end of it. */
 static int half_a_domain(struct gc *g)
 {
-	bool used = false;
-	int rc = each_file(g->domain, file_in_use, &used);
+	int used = 0, rc = each_file(g->domain, file_in_use, &used);
 
-	if (rc < 0)
-		return rc;
-	return used ? error_set(ZCP_E_BUSY, "domain %s is being made, or "
+	if (rc < 0 || used < 0)
+		return rc < 0 ? rc : used;
+	return used > 0 ? error_set(ZCP_E_BUSY, "domain %s is being made, or "
 	    "removed, or was cut in two: it is left alone", g->domain) :
 	    remove_all(g);
 }
@@ -335,6 +361,7 @@ static int alone(struct gc *g)
 		return sweep_beside(g);	/* a daemon with another directory */
 	if (rc < 0 || (rc = list_participants(g)) < 0)
 		return rc;
+	watch_hearts(&g->r.d);
 	if (worth_keeping(&g->r))
 		return stand_in(g);
 	tell_dead(g, true);
@@ -350,6 +377,7 @@ static int attach_to_look(struct gc *g)
 static int look(struct gc *g, bool served)
 {
 	bool keep;
+	pid_t pid;
 	int rc;
 
 	if (domain_absent(&g->r.settings) ||
@@ -357,10 +385,13 @@ static int look(struct gc *g, bool served)
 		return served ? 0 : half_a_domain(g);
 	if (rc < 0 || (rc = sweep_beside(g)) < 0)
 		return rc;
-	if (served || lock_holder(g->r.d.mgmt.fd) != 0)
+	if (served)
 		return 0;
+	if ((rc = lock_holder(g->r.d.mgmt.fd, &pid)) < 0 || pid != 0)
+		return rc;
 	if ((rc = list_participants(g)) < 0)
 		return rc;
+	watch_hearts(&g->r.d);
 	keep = worth_keeping(&g->r);
 	tell_dead(g, true);
 	return keep ? 0 : remove_all(g);
@@ -411,6 +442,9 @@ int gc_domain(const char *domain, bool dry, gc_tell *tell, void *arg)
 	domain_let_go(&g.r);
 	if (g.r.lock >= 0)
 		close(g.r.lock);
+	/* The rest is done; what is unknown was left as it is. */
+	if (rc >= 0 && g.unseen[0] != '\0')
+		rc = error_set(ZCP_E_SYS, "%s: it is left alone", g.unseen);
 	return rc < 0 ? error_in(rc, "domain %s", domain) : 0;
 }
 

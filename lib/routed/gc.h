@@ -42,7 +42,8 @@ void gc_domains_free(char **names);
 /*
  * One domain; `dry`: only looks.  Safe beside everybody else, may be killed
  * and repeated.  0, or why it could not be judged: -ZCP_E_DAMAGED,
- * -ZCP_E_LAYOUT, -ZCP_E_PERM, -ZCP_E_BUSY (somebody is making it), -ZCP_E_SYS.
+ * -ZCP_E_LAYOUT, -ZCP_E_PERM, -ZCP_E_BUSY (somebody is making it), -ZCP_E_SYS
+ * (also when some of it could not be looked at, and was left alone).
  * One thread.
  */
 int gc_domain(const char *domain, bool dry, gc_tell *tell, void *arg);

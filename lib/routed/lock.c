@@ -36,14 +36,22 @@ static int lock_now(int fd)
 
 int routed_pid(const char *domain, pid_t *pid)
 {
-	int fd = lock_open(domain, 0);
+	int fd = lock_open(domain, 0), rc;
 
 	*pid = 0;
 	if (fd < 0)
 		return errno == ENOENT ? 0 : fd;
-	*pid = lock_holder(fd);
+	rc = lock_holder(fd, pid);
 	close(fd);
-	return 0;
+	return rc;
+}
+
+/* For messages; 0: unknown. */
+static int holder_of(int fd)
+{
+	pid_t pid;
+
+	return lock_holder(fd, &pid) < 0 ? 0 : (int)pid;
 }
 
 static bool another_serves(const char *domain)
@@ -85,7 +93,7 @@ int lock_take(struct routed *r)
 		if (clock_ns() >= deadline)
 			return error_set(ZCP_E_BUSY, "domain %s has a daemon "
 			    "already (pid %d); zcp-routed --stop -d %s ends it",
-			    r->settings.domain, (int)lock_holder(r->lock),
+			    r->settings.domain, holder_of(r->lock),
 			    r->settings.domain);
 		usleep(10000);
 	}
@@ -97,12 +105,15 @@ int lock_segments(struct routed *r, bool wait)
 	uint64_t deadline = deadline_after(wait ? LOCK_PATIENCE : 0);
 
 	while (lock_now(r->d.mgmt.fd) < 0) {
+		if (!lock_is_taken())
+			return error_sys("cannot lock the segments of domain "
+			    "%s", r->settings.domain);
 		if (clock_ns() >= deadline)
 			return error_set(ZCP_E_REFUSED, "the segments of domain "
 			    "%s are in use by a daemon with another runtime "
 			    "directory (pid %d): choose another domain (-d), "
 			    "or end that daemon", r->settings.domain,
-			    (int)lock_holder(r->d.mgmt.fd));
+			    holder_of(r->d.mgmt.fd));
 		usleep(10000);
 	}
 	return 0;

@@ -3,6 +3,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -23,6 +24,8 @@
 /* How long readers that have read all may keep an ended ring in place. */
 #define DRAIN_GRACE (10 * NS_PER_S)
 #define SWEEP_PAUSE (5 * NS_PER_MS)
+/* Descriptors that no watch may take. */
+enum { DESCRIPTORS_APART = 4 };
 
 /* ---- death watch ----------------------------------------------------------------- */
 
@@ -35,38 +38,99 @@ static void on_exit_of(evutil_socket_t fd, short what, void *arg)
 	(void)what;
 	/* The pidfd stays readable; what it had to say has been heard. */
 	event_del(w->exit);
+	w->exited = true;
 	reap(w->routed, slot);
+}
+
+/*
+ * What a process needs to be watched has run out.  Whoever cannot be watched is
+ * not let in; every other reason (an old kernel, a process that is gone, a
+ * /proc that hides it) leaves its lock and its heart to tell.
+ */
+static bool ran_out(int cause)
+{
+	return cause == EMFILE || cause == ENFILE || cause == ENOMEM;
+}
+
+static int too_few_descriptors(int cause)
+{
+	struct rlimit limit = { 0, 0 };
+
+	getrlimit(RLIMIT_NOFILE, &limit);
+	return error_set(ZCP_E_REFUSED, "the daemon cannot watch another "
+	    "process: %s (it may have %llu descriptors and needs one for each "
+	    "process: ulimit -n, LimitNOFILE=)", strerror(cause),
+	    (unsigned long long)limit.rlim_cur);
+}
+
+/* Looks at a process are to be possible still: each takes one, for a while. */
+static bool last_descriptors(int fd)
+{
+	struct rlimit limit;
+
+	return getrlimit(RLIMIT_NOFILE, &limit) == 0 &&
+	    limit.rlim_cur - (rlim_t)fd <= DESCRIPTORS_APART;
+}
+
+static int pidfd_of(struct watch *w, const struct participant *p)
+{
+	uint64_t start;
+	int rc, cause;
+
+	w->pidfd = (int)syscall(__NR_pidfd_open, (pid_t)p->pid, 0);
+	if (w->pidfd < 0)
+		return ran_out(errno) ? too_few_descriptors(errno) : 0;
+	if (last_descriptors(w->pidfd)) {
+		close(w->pidfd);
+		w->pidfd = -1;
+		return too_few_descriptors(EMFILE);
+	}
+	/* Behind the descriptor, which cannot change its process: the pid may
+	 * have been given to another one before. */
+	rc = process_look((pid_t)p->pid, &start);
+	cause = errno;
+	if (rc == 1 && start == p->start_time)
+		return 0;
+	close(w->pidfd);
+	w->pidfd = -1;
+	return rc < 0 && ran_out(cause) ? too_few_descriptors(cause) : 0;
+}
+
+static int watch_process(struct routed *r, struct watch *w,
+    const struct participant *p)
+{
+	uint64_t here = 0;
+	int rc;
+
+	/* Invisible: its lock and its heart will tell. */
+	if (p->pid == 0 || p->pid_namespace == 0 ||
+	    pid_namespace_here(&here) < 0 || p->pid_namespace != here)
+		return 0;
+	if ((rc = pidfd_of(w, p)) < 0 || w->pidfd < 0)
+		return rc;
+	w->exit = event_new(r->base, w->pidfd, EV_READ, on_exit_of, w);
+	if (w->exit == NULL)
+		return error_set(ZCP_E_SYS, "out of memory");
+	if (event_add(w->exit, NULL) < 0)
+		return error_sys("cannot wait for the end of process %u",
+		    p->pid);
+	return 0;
 }
 
 int watch_add(struct routed *r, uint32_t slot)
 {
 	struct participant *p = &r->d.participants[slot];
 	struct watch *w = &r->watch[slot];
+	int rc;
 
 	w->routed = r;
 	w->pidfd = -1;
-	w->peer = peer_get(&r->d, slot, p->incarnation);
-	if (w->peer == NULL)
-		return -ZCP_E_SYS;
-	if (p->pid == 0 || p->pid_namespace != pid_namespace_here())
-		return 0;	/* invisible: its lock and its heart will tell */
-	/* gc looks once, and has no loop. */
-	if (r->base == NULL)
-		return 0;
-	w->pidfd = (int)syscall(__NR_pidfd_open, (pid_t)p->pid, 0);
-	if (w->pidfd < 0)
-		return 0;	/* gone already, or no such call: the tick sees */
-	/* Behind the descriptor, which cannot change its process: the pid may
-	 * have been given to another one before. */
-	if (process_start_time((pid_t)p->pid) != p->start_time) {
-		close(w->pidfd);
-		w->pidfd = -1;
-		return 0;
-	}
-	w->exit = event_new(r->base, w->pidfd, EV_READ, on_exit_of, w);
-	if (w->exit == NULL || event_add(w->exit, NULL) < 0)
-		return error_set(ZCP_E_SYS, "out of memory");
-	return 0;
+	if ((rc = peer_get(&r->d, slot, p->incarnation, &w->peer)) < 0)
+		return rc;
+	/* gc looks once, and has no loop; who has ended needs no watch. */
+	return r->base == NULL ||
+	    fact_load32(&p->state) == PARTICIPANT_ENDED ? 0 :
+	    watch_process(r, w, p);
 }
 
 void watch_remove(struct routed *r, uint32_t slot)
@@ -83,10 +147,18 @@ void watch_remove(struct routed *r, uint32_t slot)
 
 void reap(struct routed *r, uint32_t slot)
 {
+	struct watch *w = &r->watch[slot];
 	enum fate fate;
 
-	if (fact_load32(&r->d.participants[slot].state) != PARTICIPANT_LIVE ||
-	    (fate = participant_fate(&r->d, slot)) == FATE_ALIVE)
+	if (fact_load32(&r->d.participants[slot].state) != PARTICIPANT_LIVE)
+		return;
+	fate = w->exited ? participant_fate_exited(&r->d, slot) :
+	    participant_fate(&r->d, slot);
+	/* Once for as long as it is so. */
+	if (fate == FATE_UNSEEN && !w->unseen)
+		log_warn("%s: it counts as alive", zcp_errmsg());
+	w->unseen = fate == FATE_UNSEEN;
+	if (!fate_ended(fate))
 		return;
 	participant_end(r, slot, fate == FATE_DIED);
 	drain(r);
@@ -118,25 +190,29 @@ static void revive(struct routed *r, uint32_t slot)
 	match_demote(r, slot, false);
 }
 
-static void heartbeat(struct routed *r, uint32_t slot, uint64_t now)
+static void heartbeat(struct routed *r, uint32_t slot)
 {
 	struct participant *p = &r->d.participants[slot];
 	bool stalled = fact_load32(&p->flags) & PARTICIPANT_STALLED;
 	const struct member *member = r->watch[slot].peer->member;
-	uint64_t beat = news_load(&member->beat);
-	uint64_t silence = now > beat ? now - beat : 0;
-	bool silent = silence > SILENT_PERIODS * r->d.m->heartbeat;
+	const struct watch *w = &r->watch[slot];
+	struct heart heart;
+	bool silent;
 
+	if (heart_look(&r->d, slot, p->incarnation, news_load(&member->beat),
+	    &heart) < 0)
+		return;
+	silent = heart.silence >= SILENT_PERIODS * r->d.m->heartbeat;
 	/* Without a pidfd nobody else brings the news, nor of one that executes
 	 * another program; and who has left, his farewell unheard, must not be
 	 * punished for his silence. */
-	if (silence > LATE_PERIODS * r->d.m->heartbeat ||
-	    fact_load(&member->left) != 0 || r->watch[slot].exit == NULL)
+	if (heart.silence >= LATE_PERIODS * r->d.m->heartbeat ||
+	    fact_load(&member->left) != 0 || w->exit == NULL || w->exited)
 		reap(r, slot);
 	if (fact_load32(&p->state) != PARTICIPANT_LIVE)
 		return;
 	if (silent && !stalled)
-		stall(r, slot, silence);
+		stall(r, slot, heart.silence);
 	else if (!silent && stalled)
 		revive(r, slot);
 }
@@ -156,7 +232,7 @@ void heartbeats(struct routed *r)
 	for (uint32_t i = 0; i < r->d.max_participants; i++)
 		if (fact_load32(&r->d.participants[i].state) ==
 		    PARTICIPANT_LIVE && r->watch[i].peer != NULL)
-			heartbeat(r, i, now);
+			heartbeat(r, i);
 }
 
 /* ---- draining ------------------------------------------------------------------------- */

@@ -155,6 +155,15 @@ static bool make_place(struct routed *r)
 	return true;
 }
 
+static void member_remove(struct routed *r, uint32_t slot)
+{
+	char path[SEGMENT_PATH];
+
+	watch_remove(r, slot);
+	member_path(&r->d, slot, path);
+	unlink(path);
+}
+
 int participant_add(struct routed *r, const char *name, uint64_t nonce,
     pid_t pid, uid_t uid, gid_t gid)
 {
@@ -177,17 +186,22 @@ int participant_add(struct routed *r, const char *name, uint64_t nonce,
 	p->uid = uid;
 	p->gid = gid;
 	p->nonce = nonce;
-	p->start_time = pid ? process_start_time(pid) : 0;
-	p->pid_namespace = pid_namespace_here();
+	/* What cannot be read (no /proc, a hidden one) stays 0, unknown. */
+	p->start_time = p->pid_namespace = 0;
+	if (pid != 0 && process_look(pid, &p->start_time) != 1)
+		p->start_time = 0;
+	if (pid_namespace_here(&p->pid_namespace) < 0)
+		p->pid_namespace = 0;
 	p->registered = clock_ns();
 	memset(p->name, 0, sizeof(p->name));
 	snprintf(p->name, sizeof(p->name), "%s", name);
 	fact_publish32(&p->flags, 0);
-	fact_publish32(&p->state, PARTICIPANT_LIVE);
+	/* Whom we cannot watch we do not let in. */
 	if ((rc = watch_add(r, (uint32_t)slot)) < 0) {
-		participant_end(r, (uint32_t)slot, true);
+		member_remove(r, (uint32_t)slot);
 		return rc;
 	}
+	fact_publish32(&p->state, PARTICIPANT_LIVE);
 	log_debug("participant %d: %s (pid %d) registered", slot, name,
 	    (int)pid);
 	return slot;
@@ -216,11 +230,7 @@ void participant_end(struct routed *r, uint32_t slot, bool died)
 
 void participant_forget(struct routed *r, uint32_t slot)
 {
-	char path[SEGMENT_PATH];
-
-	watch_remove(r, slot);
-	member_path(&r->d, slot, path);
-	unlink(path);
+	member_remove(r, slot);
 	fact_publish32(&r->d.participants[slot].state, PARTICIPANT_FREE);
 }
 
@@ -533,22 +543,35 @@ void registry_close(struct routed *r)
 	free(r->drained_to);
 }
 
+/* Whoever lives must be watched, or its holds are not seen; of what has ended
+ * the rings are to be read.  Nothing has been changed so far. */
+int registry_watch(struct routed *r)
+{
+	char who[WHO_SIZE];
+	int rc;
+
+	for (uint32_t i = 0; i < r->d.max_participants; i++) {
+		if (fact_load32(&r->d.participants[i].state) ==
+		    PARTICIPANT_FREE || (rc = watch_add(r, i)) == 0)
+			continue;
+		participant_who(&r->d, i, who);
+		if (!peer_gone(rc))
+			return error_in(rc, "cannot watch %s", who);
+		/* Nobody can read it: registry_rebuild() ends it. */
+		log_warn("%s: %s", who, zcp_errmsg());
+	}
+	return 0;
+}
+
 int registry_rebuild(struct routed *r)
 {
 	int rc = rebuild_topics(r);
 
 	for (uint32_t i = 0; i < r->d.max_participants && rc == 0; i++) {
-		uint32_t state = fact_load32(&r->d.participants[i].state);
-
 		r->d.participants[i].name[NAME_SIZE - 1] = '\0';
-		if (state == PARTICIPANT_FREE || watch_add(r, i) == 0)
-			continue;
-		/* Whoever lives must be watched, or its holds are not seen. */
-		if (state == PARTICIPANT_LIVE && !participant_dead(&r->d, i) &&
-		    !peer_gone(&r->d, i, r->d.participants[i].incarnation))
-			return error_in(-ZCP_E_SYS, "participant %u", i);
-		log_warn("participant %u: %s", i, zcp_errmsg());
-		participant_end(r, i, true);
+		if (fact_load32(&r->d.participants[i].state) ==
+		    PARTICIPANT_LIVE && r->watch[i].peer == NULL)
+			participant_end(r, i, true);
 	}
 	return rc;
 }

@@ -53,6 +53,9 @@ struct watch {
 	struct event *exit;		/* its pidfd becomes readable */
 	int pidfd;
 	struct peer *peer;
+	bool exited;			/* its pidfd has said so */
+	bool unseen;			/* it has been told that its life cannot
+					   be looked at */
 };
 
 struct topic_name {
@@ -148,7 +151,9 @@ uint32_t holds_limit(const struct settings *s);
 
 int registry_open(struct routed *r);	/* private lists, empty */
 void registry_close(struct routed *r);
-int registry_rebuild(struct routed *r);	/* after adoption */
+/* At an adoption: all that is there, or nothing is changed and it fails. */
+int registry_watch(struct routed *r);
+int registry_rebuild(struct routed *r);	/* after that */
 int participant_add(struct routed *r, const char *name, uint64_t nonce,
     pid_t pid, uid_t uid, gid_t gid);
 /* Its ports close, or die; it is forgotten once they have drained. */
@@ -207,6 +212,7 @@ bool retain_pending(const struct routed *r);
 
 /* ---- reaper.c ------------------------------------------------------------ */
 
+/* Errors of peer_get(); -ZCP_E_REFUSED: it could not be watched. */
 int watch_add(struct routed *r, uint32_t slot);
 void watch_remove(struct routed *r, uint32_t slot);
 void reap(struct routed *r, uint32_t slot);	/* if it is dead */
@@ -266,8 +272,9 @@ bool client_is(const struct routed *r, uint32_t slot, pid_t pid, uid_t uid,
 /* The token that a client shows; -ZCP_E_PERM if it is not the domain's. */
 int client_show(struct routed *r, const struct client *client,
     const char *token);
-/* Has it shown the token, or is there none? */
-bool client_trusted(struct routed *r, const struct client *client);
+/* Has it shown the token, or is there none?  -ZCP_E_PERM if not; -ZCP_E_SYS:
+ * could not look. */
+int client_trusted(struct routed *r, const struct client *client);
 void clients_forget(struct routed *r);
 
 /* ---- verbs.c ------------------------------------------------------------- */
@@ -329,8 +336,8 @@ int domain_take(struct routed *r, bool wait);
 void domain_let_go(struct routed *r);
 /* Has one taken anything that a next daemon should find?  Members that live,
  * history whose time is not over. */
-bool somebody_lives(const struct routed *r);
-bool worth_keeping(const struct routed *r);
+bool somebody_lives(struct routed *r);
+bool worth_keeping(struct routed *r);
 bool something_is_left(const struct routed *r);
 /* Takes over what was taken: the private tables, repairs, the dead. */
 int domain_adopt(struct routed *r);

@@ -301,7 +301,7 @@ int routed_run(struct routed *r, const struct settings *s,
 		goto out;
 	if ((r->base = event_base_new()) == NULL ||
 	    (r->drain = event_new(r->base, -1, 0, on_drain, r)) == NULL) {
-		rc = error_set(ZCP_E_SYS, "out of memory");
+		rc = error_sys("cannot make an event loop");
 		goto out;
 	}
 	if ((rc = domain_set_up(r)) < 0 || (rc = socket_open(r)) < 0 ||

@@ -6,6 +6,7 @@
 
 #include "atomics.h"
 #include "clock.h"
+#include "liveness.h"
 #include "log.h"
 #include "routed.h"
 
@@ -95,17 +96,19 @@ static void say_participant(struct routed *r, struct text *t, uint32_t i)
 {
 	const struct participant *p = &r->d.participants[i];
 	uint32_t state = fact_load32(&p->state), flags = fact_load32(&p->flags);
-	uint64_t beat = r->watch[i].peer == NULL ? 0 :
-	    news_load(&r->watch[i].peer->member->beat);
+	struct heart heart = { 0 };
 
 	if (state == PARTICIPANT_FREE)
 		return;
+	if (r->watch[i].peer != NULL)
+		heart_look(&r->d, i, p->incarnation,
+		    news_load(&r->watch[i].peer->member->beat), &heart);
 	text_add(t, "participant=%u name=%s pid=%u uid=%u state=%s beat_ms=%" PRIu64
 	    "\n", i, p->name, p->pid, p->uid,
 	    state == PARTICIPANT_ENDED ?
 	    (flags & PARTICIPANT_DIED ? "died" : "left") :
 	    flags & PARTICIPANT_STALLED ? "stalled" : "live",
-	    beat ? (clock_ns() - beat) / NS_PER_MS : 0);
+	    heart.age / NS_PER_MS);
 }
 
 static const char *port_state_name(uint32_t state)

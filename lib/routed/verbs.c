@@ -546,19 +546,18 @@ static const struct verb *find_verb(const char *text, size_t length)
 
 /* A daemon that adopted its participants has not seen them show the token;
  * they could not have registered without it. */
-static bool trusted(struct routed *r, struct request *q)
+static int trusted(struct routed *r, struct request *q)
 {
 	uint32_t slot;
 
-	return client_trusted(r, q->client) || sender(r, q, &slot) == 0;
+	return sender(r, q, &slot) == 0 ? 0 : client_trusted(r, q->client);
 }
 
 static int obey(struct routed *r, struct request *q)
 {
-	if (q->verb->access == BY_TRUSTED && !trusted(r, q))
-		return error_set(ZCP_E_PERM, "this domain asks for a token "
-		    "($ZCP_TOKEN, AUTH:token=...)");
-	return q->verb->run(r, q);
+	int rc = q->verb->access == BY_TRUSTED ? trusted(r, q) : 0;
+
+	return rc < 0 ? rc : q->verb->run(r, q);
 }
 
 bool answer(struct routed *r, const struct client *c, const char *text,
