@@ -20,9 +20,16 @@ static struct {
 	char waits[160];
 } at;
 
+/* A job in the background would write into what the one in front writes, and
+ * be stopped where the terminal is set so (stty tostop). */
+static bool in_front(void)
+{
+	return tcgetpgrp(STDERR_FILENO) == getpgrp();
+}
+
 static void clear(void)
 {
-	if (at.drawn)
+	if (at.drawn && in_front())
 		fputs("\r\033[K", stderr);
 	at.drawn = false;
 }
@@ -34,6 +41,14 @@ void progress_begin(uint64_t total)
 	at.began = at.last = now_ns();
 	if (at.on)
 		cli_before_message(clear);
+}
+
+void progress_give_way(void)
+{
+	if (!at.drawn)
+		return;
+	clear();
+	fflush(stderr);
 }
 
 bool progress_shown(void)
@@ -64,6 +79,9 @@ static void draw(int64_t now)
 {
 	char line[WIDEST];
 	size_t n;
+
+	if (!in_front())
+		return;
 
 	n = (size_t)snprintf(line, sizeof(line),
 	    "%s %s [%s/s] %s messages [%s/s]", show_bytes((double)at.bytes),
@@ -124,6 +142,7 @@ void progress_end(void)
 	at.waits[0] = '\0';
 	measure(now);
 	draw(now);
-	fputc('\n', stderr);
+	if (at.drawn)
+		fputc('\n', stderr);
 	at.drawn = at.on = false;
 }

@@ -10,6 +10,9 @@
 void progress_begin(uint64_t total);
 bool progress_shown(void);
 
+/* Takes the line away, as something else is written to the terminal. */
+void progress_give_way(void);
+
 /* That much more has been published. */
 void progress_add(uint64_t messages, uint64_t bytes);
 /* What it waits for; NULL: for nothing (any more). */

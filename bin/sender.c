@@ -125,6 +125,7 @@ static int print_handles(zcp_pub *pub, size_t count)
 	zcp_pub_info info;
 	int rc = 0;
 
+	progress_give_way();
 	zcp_pub_status(pub, &info);
 	for (uint64_t seq = info.messages - count; seq < info.messages; seq++) {
 		if ((rc = zcp_handle(pub, seq, handle, sizeof(handle))) < 0)

@@ -173,6 +173,8 @@ static int publish_in_place(struct stream *s)
 /* What is to be published, to standard output first. */
 static int tee(const struct stream *s, struct iovec *piece, unsigned pieces)
 {
+	if (s->tee)
+		progress_give_way();
 	if (!s->tee || write_all(STDOUT_FILENO, piece, pieces) == 0)
 		return 0;
 	cli_error("cannot write standard output: %s", strerror(errno));
