@@ -454,7 +454,7 @@ struct table *topic_table(void)
 	    { "BYTES/S", true }, { "INTERVAL MIN/MEAN/MAX", true },
 	    { "DELAY P50/P99", true }, { "LAG", true },
 	    { "OF RING", false }, { "LOST", true },
-	    { "", false } };
+	    { "MARK", false } };
 
 	return table_make(columns, COUNT(columns));
 }

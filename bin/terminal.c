@@ -5,11 +5,30 @@
 #include <locale.h>
 #include <stdlib.h>
 #include <string.h>
+#include <term.h>
+#include <unistd.h>
+
+/* Two of term.h's macros are names of ours. */
+#undef columns
+#undef lines
 
 static struct screen screen;
 static SCREEN *opened;
 
 enum { DIM = 1, WARN, ALARM, HEAD };
+
+/* A screen needs a cursor that goes anywhere: not "dumb", as in an Emacs
+ * shell. */
+bool terminal_able(void)
+{
+	const char *move;
+	int found;
+
+	if (setupterm(NULL, STDOUT_FILENO, &found) != OK)
+		return false;
+	move = tigetstr("cup");
+	return move != NULL && move != (char *)-1;
+}
 
 bool terminal_open(bool colored)
 {
@@ -80,9 +99,11 @@ void terminal_draw(const struct screen *s)
 	for (int i = 0; i < s->rows; i++) {
 		attr_t look = attributes(s->line[i].look);
 
+		if (s->line[i].selected)
+			look |= A_REVERSE;
 		attrset((int)look);
 		mvaddstr(i, 0, s->line[i].text);
-		if (s->line[i].look == LINE_TITLES)
+		if (s->line[i].look == LINE_TITLES || s->line[i].selected)
 			for (int c = (int)text_width(s->line[i].text);
 			    c < s->columns; c++)
 				mvaddch(i, c, ' ');
@@ -103,6 +124,8 @@ int terminal_key(int ms)
 	case KEY_DOWN: return TOP_DOWN;
 	case KEY_PPAGE: return TOP_PAGE_UP;
 	case KEY_NPAGE: return TOP_PAGE_DOWN;
+	case KEY_LEFT: return TOP_LEFT;
+	case KEY_RIGHT: return TOP_RIGHT;
 	case KEY_HOME: return TOP_HOME;
 	case KEY_END: return TOP_END;
 	case KEY_BACKSPACE: return 127;

@@ -4,6 +4,9 @@
 
 #include "top.h"
 
+/* Can the terminal on standard output show a screen? */
+bool terminal_able(void);
+
 /* Takes the terminal over; `colored`: with colours, where it has any.  False:
  * it is not one that curses knows, and nothing was changed. */
 bool terminal_open(bool colored);

@@ -5,37 +5,51 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "fit.h"
 #include "units.h"
 
 enum { SPARK = HISTORY + 1, PAGE = 10 };
+
+/* Columns by importance, where there is not room for all; see topic_table(),
+ * report_participants() and report_pools(). */
+static const unsigned topic_columns[] = { 10, 3, 7, 9, 4, 6, 1, 2, 8, 5 };
+static const unsigned participant_columns[] = { 3, 4, 1, 8, 7, 5, 6, 2, 9 };
+static const unsigned pool_columns[] = { 1, 3, 2, 5, 4, 6, 7 };
 
 /* ---- keys ------------------------------------------------------------------------- */
 
 static unsigned columns_of(enum pane pane);
 
-static bool type_filter(struct top *top, int key)
+/* A key of a line that is being typed; false: the line is complete. */
+static bool type_text(char *text, size_t size, int key)
 {
-	size_t n = strlen(top->filter);
+	size_t n = strlen(text);
 
-	if (key == '\r' || key == '\n') {
-		top->typing = false;
-	} else if (key == 27) {
-		top->typing = false;
-		top->filter[0] = '\0';
-	} else if ((key == 127 || key == 8) && n > 0) {
-		top->filter[n - 1] = '\0';
-	} else if (key >= ' ' && key < 127 && n + 1 < sizeof(top->filter)) {
-		top->filter[n] = (char)key;
-		top->filter[n + 1] = '\0';
+	if (key == '\r' || key == '\n')
+		return false;
+	if (key == 27) {
+		text[0] = '\0';
+		return false;
 	}
-	top->scroll = 0;
+	if ((key == 127 || key == 8) && n > 0) {
+		text[n - 1] = '\0';
+	} else if (key >= ' ' && key < 127 && n + 1 < size) {
+		text[n] = (char)key;
+		text[n + 1] = '\0';
+	}
 	return true;
+}
+
+static void to_first_row(struct top *top)
+{
+	top->scroll = top->selected = 0;
 }
 
 static void show_pane(struct top *top, unsigned pane)
 {
 	top->pane = pane % PANES;
-	top->scroll = 0;
+	top->shift = 0;
+	to_first_row(top);
 }
 
 static void change_interval(struct top *top, double by)
@@ -49,23 +63,42 @@ static void change_interval(struct top *top, double by)
 static void move(struct top *top, int key)
 {
 	switch (key) {
-	case TOP_UP: top->scroll--; break;
-	case TOP_DOWN: top->scroll++; break;
-	case TOP_PAGE_UP: top->scroll -= PAGE; break;
-	case TOP_PAGE_DOWN: top->scroll += PAGE; break;
-	case TOP_HOME: top->scroll = 0; break;
-	case TOP_END: top->scroll = 1L << 30; break;
+	case TOP_UP: top->selected--; break;
+	case TOP_DOWN: top->selected++; break;
+	case TOP_PAGE_UP: top->selected -= PAGE; break;
+	case TOP_PAGE_DOWN: top->selected += PAGE; break;
+	case TOP_HOME: top->selected = 0; break;
+	case TOP_END: top->selected = 1L << 30; break;
+	case TOP_LEFT: top->shift -= top->shift > 0; break;
+	case TOP_RIGHT: top->shift += top->shift + 2 <
+	    columns_of(top->pane); break;
 	}
-	if (top->scroll < 0)
-		top->scroll = 0;
+	if (top->selected < 0)
+		top->selected = 0;
+}
+
+static void begin_typing(struct top *top, bool columns)
+{
+	(columns ? top->columns : top->filter)[0] = '\0';
+	top->typing = !columns;
+	top->typing_columns = columns;
 }
 
 bool top_key(struct top *top, int key)
 {
-	if (top->typing)
-		return type_filter(top, key);
-	if (top->help) {
-		top->help = false;
+	if (top->typing) {
+		top->typing = type_text(top->filter, sizeof(top->filter), key);
+		to_first_row(top);
+		return true;
+	}
+	if (top->typing_columns) {
+		top->typing_columns = type_text(top->columns,
+		    sizeof(top->columns), key);
+		top->shift = 0;
+		return true;
+	}
+	if (top->help || top->detail) {
+		top->help = top->detail = false;
 		return key != 'q';
 	}
 	switch (key) {
@@ -78,7 +111,9 @@ bool top_key(struct top *top, int key)
 	case 'r': top->reverse[top->pane] = !top->reverse[top->pane]; break;
 	case 't': top->tree = !top->tree; break;
 	case 'p': case ' ': top->paused = !top->paused; break;
-	case '/': top->typing = true; top->filter[0] = '\0'; break;
+	case '/': begin_typing(top, false); break;
+	case 'c': begin_typing(top, true); break;
+	case '\r': case '\n': top->detail = true; break;
 	case '+': change_interval(top, 0.5); break;
 	case '-': change_interval(top, 2); break;
 	default: move(top, key); break;
@@ -185,6 +220,59 @@ int top_column(enum pane pane, const char *title)
 			found = (int)i;
 	table_free(t);
 	return found;
+}
+
+/* The titles of top->columns that this table has. */
+static unsigned chosen_columns(const char *titles, const struct table *t,
+    unsigned by[FIT_MOST])
+{
+	char copy[COLUMNS_TEXT], *word, *rest = copy;
+	unsigned n = 0;
+
+	snprintf(copy, sizeof(copy), "%s", titles);
+	while (n < FIT_MOST && (word = strsep(&rest, ",")) != NULL)
+		for (unsigned i = 1; i < t->columns; i++)
+			if (strcasecmp(t->column[i].title, word) == 0)
+				by[n++] = i;
+	return n;
+}
+
+const char *top_unknown_column(const char *titles, char word[COLUMNS_TEXT])
+{
+	char copy[COLUMNS_TEXT], *each, *rest = copy;
+
+	snprintf(copy, sizeof(copy), "%s", titles);
+	while ((each = strsep(&rest, ",")) != NULL) {
+		bool known = false;
+
+		for (int pane = 0; pane < PANES && !known; pane++)
+			known = top_column((enum pane)pane, each) > 0;
+		if (!known) {
+			snprintf(word, COLUMNS_TEXT, "%s", each);
+			return word;
+		}
+	}
+	return NULL;
+}
+
+/* What a pane shows, as chosen or by importance. */
+static void fit_pane(const struct top *top, const struct table *t,
+    unsigned room, struct fit *fit)
+{
+	static const struct choice by_importance[PANES] = {
+	    { topic_columns, sizeof(topic_columns) / sizeof(unsigned), false, 0 },
+	    { participant_columns, sizeof(participant_columns) /
+	    sizeof(unsigned), false, 0 },
+	    { pool_columns, sizeof(pool_columns) / sizeof(unsigned), false, 0 },
+	};
+	struct choice choice = by_importance[top->pane];
+	unsigned chosen[FIT_MOST];
+	unsigned n = chosen_columns(top->columns, t, chosen);
+
+	if (n > 0)
+		choice = (struct choice){ chosen, n, true, 0 };
+	choice.shift = top->shift;
+	fit_columns(fit, t, &choice, room);
 }
 
 /* A word, or a pattern. */
@@ -327,7 +415,9 @@ static void draw_head(const struct top *top, const struct report *r,
 	for (int i = 0; i < PANES; i++)
 		sprintf(all + strlen(all), i == (int)top->pane ? "[%d %s] " :
 		    " %d %s  ", i + 1, panes[i]);
-	if (top->typing || top->filter[0] != '\0')
+	if (top->typing_columns)
+		put(screen, 2, "%s  columns: %s_", all, top->columns);
+	else if (top->typing || top->filter[0] != '\0')
 		put(screen, 2, "%s  filter: %s%s", all, top->filter,
 		    top->typing ? "_" : "");
 	else
@@ -354,27 +444,62 @@ static const char *cell(const struct table *t, size_t row, unsigned column)
 	return text == NULL ? "" : text;
 }
 
+/* The selected row stays on the screen. */
+static void follow_selection(struct top *top, long rows, long room)
+{
+	long most = rows - room;
+
+	if (top->selected >= rows)
+		top->selected = rows > 0 ? rows - 1 : 0;
+	if (top->scroll > top->selected)
+		top->scroll = top->selected;
+	if (room > 0 && top->scroll < top->selected - room + 1)
+		top->scroll = top->selected - room + 1;
+	if (top->scroll > most)
+		top->scroll = most > 0 ? most : 0;
+}
+
 /* `mark`: the column that says how a row is. */
 static void draw_table(struct top *top, const struct table *t, unsigned mark,
     struct screen *screen, int from)
 {
-	long room = screen->rows - from - 1, most = (long)t->rows - room;
+	long room = screen->rows - from - 1;
+	struct fit fit;
 
-	if (top->scroll > most)
-		top->scroll = most > 0 ? most : 0;
+	follow_selection(top, (long)t->rows, room);
 	if (from >= screen->rows)
 		return;
-	table_line(t, TABLE_TITLES, screen->line[from].text,
+	fit_pane(top, t, (unsigned)screen->columns, &fit);
+	fit_line(&fit, t, TABLE_TITLES, top->unicode, screen->line[from].text,
 	    sizeof(screen->line[from].text));
 	screen->line[from].look = LINE_TITLES;
 	for (long i = 0; i < room && i + top->scroll < (long)t->rows; i++) {
 		struct line *line = &screen->line[from + 1 + i];
 
-		table_line(t, i + top->scroll, line->text,
+		fit_line(&fit, t, i + top->scroll, top->unicode, line->text,
 		    sizeof(line->text));
 		line->look = look_of_mark(cell(t, (size_t)(i + top->scroll),
 		    mark));
+		line->selected = i + top->scroll == top->selected;
 	}
+}
+
+/* Every column of the selected row, a line each. */
+static void draw_detail(struct top *top, const struct table *t,
+    struct screen *screen)
+{
+	unsigned width = 0;
+	int row = 4;
+
+	follow_selection(top, (long)t->rows, screen->rows - 5);
+	for (unsigned i = 0; i < t->columns; i++)
+		if (text_width(t->column[i].title) > width)
+			width = text_width(t->column[i].title);
+	for (unsigned i = 0; t->rows > 0 && i < t->columns; i++)
+		put(screen, row++, "%-*s  %s", (int)width,
+		    t->column[i].title, cell(t, (size_t)top->selected, i));
+	put(screen, row + 1, t->rows > 0 ? "Any key goes back." :
+	    "There is no row.  Any key goes back.");
 }
 
 /* Behind the rows, where there is room. */
@@ -405,8 +530,11 @@ static void draw_topics(struct top *top, const struct report *r,
 	uint32_t *of;
 	struct table *t = topics(top, r, &of);
 
-	draw_table(top, t, t->columns - 1, screen, from);
-	if (of != NULL)
+	if (top->detail)
+		draw_detail(top, t, screen);
+	else
+		draw_table(top, t, t->columns - 1, screen, from);
+	if (of != NULL && !top->detail)
 		draw_sparks(top, r, of, t->rows, screen, from);
 	free(of);
 	table_free(t);
@@ -465,6 +593,11 @@ static void draw_pools(struct top *top, const struct report *r,
 	struct table *t = report_pools(r);
 	int room;
 
+	if (top->detail) {
+		draw_detail(top, t, screen);
+		table_free(t);
+		return;
+	}
 	draw_table(top, t, 0, screen, from);
 	for (size_t i = 0; i < t->rows && from + 1 + (int)i < screen->rows;
 	    i++) {
@@ -497,8 +630,10 @@ static void draw_help(struct screen *screen)
 	    "/            filter by a word or a pattern; Esc: everything",
 	    "p, Space     pause",
 	    "+, -         look twice as often; half as often",
-	    "arrows, Page Up, Page Down, Home, End",
-	    "             scroll",
+	    "Up, Down, Page Up, Page Down, Home, End",
+	    "             select a row; Enter: all of it",
+	    "Left, Right  other columns, where there is no room for all",
+	    "c            choose columns: titles with commas; Esc: by importance",
 	    "h, ?         this text",
 	    "q            quit", "",
 	    "Marks: slow (keeps a publisher waiting, or lags for long),",
@@ -528,7 +663,10 @@ void top_draw(struct top *top, const struct report *r, struct screen *screen)
 			draw_pools(top, r, screen, 4);
 		} else {
 			t = sorted(top, report_participants(r));
-			draw_table(top, t, 3, screen, 4);
+			if (top->detail)
+				draw_detail(top, t, screen);
+			else
+				draw_table(top, t, 3, screen, 4);
 			table_free(t);
 		}
 	}

@@ -14,12 +14,16 @@
 #include "units.h"
 
 static int batch, json, tree, count;
-static char *interval_text, *until_text, *timeout_text, *filter, *sort;
+static char *interval_text, *until_text, *timeout_text, *filter, *sort,
+    *columns;
 
 static struct poptOption options[] = {
 	{ "batch", 'b', POPT_ARG_NONE, &batch, 0,
 	    "print reports instead of a screen (as where stdout is no "
 	    "terminal)", NULL },
+	{ "columns", '\0', POPT_ARG_STRING, &columns, 0,
+	    "show these columns on the screen: titles, with commas between "
+	    "them (default: as many as there is room for)", "TITLES" },
 	{ "count", 'n', POPT_ARG_INT, &count, 0,
 	    "end after so many reports", "N" },
 	{ "filter", '\0', POPT_ARG_STRING, &filter, 0,
@@ -301,6 +305,24 @@ static int read_options(void)
 	return CLI_OK;
 }
 
+static int read_columns(void)
+{
+	char word[COLUMNS_TEXT];
+	const char *unknown;
+
+	if (columns == NULL)
+		return CLI_OK;
+	if (strlen(columns) >= sizeof(top.columns))
+		return cli_usage("--columns: more than %zu characters",
+		    sizeof(top.columns) - 1);
+	if ((unknown = top_unknown_column(columns, word)) != NULL)
+		return cli_usage("--columns: there is no column '%s'; the "
+		    "topics have pubs, subs, msg/s, bytes/s, lag, lost, mark "
+		    "...", unknown);
+	snprintf(top.columns, sizeof(top.columns), "%s", columns);
+	return CLI_OK;
+}
+
 static int read_sort(void)
 {
 	int column = sort == NULL ? 0 : top_column(PANE_TOPICS, sort);
@@ -321,14 +343,16 @@ static int run(const char *const *operands)
 		return cli_usage("%s: no operand is expected; --filter '%s' "
 		    "shows some topics only", operands[0], operands[0]);
 	if ((status = read_options()) != CLI_OK ||
-	    (status = read_sort()) != CLI_OK)
+	    (status = read_sort()) != CLI_OK ||
+	    (status = read_columns()) != CLI_OK)
 		return status;
 	cli_catch_signals();
-	if (!isatty(STDOUT_FILENO) && !batch && until_text == NULL) {
+	/* One report is what a pipe wants, unless more is asked for. */
+	if (!isatty(STDOUT_FILENO) && until_text == NULL && count == 0 &&
+	    (!batch || (interval_text == NULL && timeout_text == NULL)))
+		count = 1;
+	if (until_text == NULL && !(isatty(STDOUT_FILENO) && terminal_able()))
 		batch = 1;
-		if (count == 0)
-			count = 1;
-	}
 	if (until_text != NULL && !batch && !json)
 		status = wait_until();
 	else

@@ -289,6 +289,105 @@ START_TEST(lines_end_where_the_screen_does)
 }
 END_TEST
 
+START_TEST(a_narrow_screen_keeps_name_rate_and_mark)
+{
+	static const int widths[] = { 40, 60, 80, 100 };
+	struct top top = fresh();
+
+	set_up();
+	for (size_t i = 0; i < sizeof(widths) / sizeof(widths[0]); i++) {
+		screen.columns = widths[i];
+		draw(&top);
+		ck_line(4, "TOPIC MSG/S LAG MARK");
+		ck_line(6, "cam 50 100 blocked");
+		ck_assert_uint_le(text_width(lines[4].text), (unsigned)widths[i]);
+	}
+	ck_line(4, "TOPIC PUBS SUBS MSG/S BYTES/S DELAY LAG LOST MARK");
+	screen.columns = COLUMNS;
+	tear_down();
+}
+END_TEST
+
+START_TEST(a_long_name_is_shortened_in_its_middle)
+{
+	struct top top = fresh();
+
+	set_up();
+	memset(topics[0].name, 'n', 180);
+	memcpy(topics[0].name, "camera-of-the-left/", 19);
+	memcpy(topics[0].name + 170, "/the/end", 9);
+	screen.columns = 80;
+	draw(&top);
+	ck_line(6, "camera-of- ~ /the/end 50 100 blocked");
+	top.unicode = true;
+	draw(&top);
+	ck_line(6, "camera-of- \u2026 /the/end");
+	ck_assert_uint_le(text_width(lines[6].text), 80);
+	screen.columns = COLUMNS;
+	tear_down();
+}
+END_TEST
+
+START_TEST(other_columns_are_to_the_right_and_some_can_be_chosen)
+{
+	struct top top = fresh();
+	char word[COLUMNS_TEXT];
+
+	set_up();
+	screen.columns = 40;
+	ck_assert(top_key(&top, TOP_RIGHT));
+	ck_assert(top_key(&top, TOP_RIGHT));
+	draw(&top);
+	ck_line(4, "TOPIC MSG/S BYTES/S MARK");
+	ck_assert(!line_has(4, "PUBS"));
+	ck_assert(top_key(&top, TOP_LEFT));
+	draw(&top);
+	ck_line(4, "TOPIC SUBS MSG/S MARK");
+	screen.columns = COLUMNS;
+	type(&top, "clag,pubs");
+	draw(&top);
+	ck_line(2, "columns: lag,pubs_");
+	type(&top, "\n");
+	draw(&top);
+	ck_line(4, "TOPIC LAG PUBS");
+	ck_line(6, "cam 100 1");
+	ck_assert(!line_has(4, "MARK"));
+	ck_assert_ptr_null(top_unknown_column("lag,mark,free,state", word));
+	ck_assert_str_eq(top_unknown_column("lag,weight", word), "weight");
+	type(&top, "c\033");
+	draw(&top);
+	ck_line(4, "TOPIC PUBS SUBS MSG/S");
+	tear_down();
+}
+END_TEST
+
+START_TEST(enter_shows_all_of_the_selected_row)
+{
+	struct top top = fresh();
+
+	set_up();
+	screen.columns = 40;
+	ck_assert(top_key(&top, TOP_DOWN));
+	draw(&top);
+	ck_assert(lines[6].selected);
+	ck_assert(!lines[5].selected);
+	type(&top, "\r");
+	screen.rows = ROWS;
+	draw(&top);
+	ck_line(4, "TOPIC cam/front/raw");
+	ck_line(5, "PUBS 1");
+	ck_line(11, "LAG 100");
+	type(&top, " ");
+	ck_assert(!top.detail);
+	ck_assert(!top.paused);
+	type(&top, "3\r");
+	draw(&top);
+	ck_line(4, "POOL 0");
+	screen.columns = COLUMNS;
+	tear_down();
+}
+END_TEST
+
 static bool holds(const char *text)
 {
 	struct condition c;
@@ -346,6 +445,10 @@ int main(void)
 	tcase_add_test(t, rates_leave_a_history);
 	tcase_add_test(t, keys_pause_help_scroll_and_quit);
 	tcase_add_test(t, lines_end_where_the_screen_does);
+	tcase_add_test(t, a_narrow_screen_keeps_name_rate_and_mark);
+	tcase_add_test(t, a_long_name_is_shortened_in_its_middle);
+	tcase_add_test(t, other_columns_are_to_the_right_and_some_can_be_chosen);
+	tcase_add_test(t, enter_shows_all_of_the_selected_row);
 	tcase_add_test(t, conditions_compare_quantities);
 	tcase_add_test(t, conditions_that_make_no_sense_are_refused);
 	return run_tests("top", t);

@@ -18,6 +18,7 @@ _zcp() {
         ;;
     --on-stall) words="demote wait kill" ;;
     --sort) words="topic pubs subs msg/s bytes/s lag lost" ;;
+    --columns) words="pubs subs msg/s bytes/s lag lost mark" ;;
     --until) words="$(_zcp_topics | sed 's/$/:subscribers/') participants topics free" ;;
     --filter) words=$(_zcp_topics) ;;
     --file)
