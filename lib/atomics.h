@@ -367,6 +367,24 @@ static inline void hold_clear(struct cursor *cursor, unsigned i)
 	    ~(UINT64_C(1) << i % 64), memory_order_release);
 }
 
+/*
+ * The last word on a ring, in the file of a reader that has not let it go.
+ * Release, pairs with over_load(): the tail has gone to that end before, so
+ * that a reader that sees the word takes nothing more of the ring; and the port
+ * is forgotten after it, so that a reader that finds the port or its ring gone
+ * sees the word.  Without it what that reader had not taken would be lost
+ * untold.
+ */
+static inline void over_store(shared_u64 *over, uint64_t word)
+{
+	shared_store(over, word, memory_order_release);
+}
+
+static inline uint64_t over_load(const shared_u64 *over)
+{
+	return shared_load((shared_u64 *)over, memory_order_acquire);
+}
+
 static inline uint64_t holds_load(const struct cursor *cursor, unsigned word)
 {
 	return shared_load((shared_u64 *)&cursor->used[word],

@@ -556,3 +556,9 @@ struct cursor *subscription_cursor(const struct subscription *s,
 	return (struct cursor *)((char *)s + sizeof(*s) +
 	    index * cursor_stride(holds));
 }
+
+shared_u64 *subscription_over(const struct subscription *s, uint32_t cursors,
+    uint32_t holds, uint32_t index)
+{
+	return (shared_u64 *)((char *)s + over_offset(cursors, holds)) + index;
+}

@@ -133,6 +133,8 @@ struct subscription *peer_subscription(const struct peer *peer,
     uint64_t offset, uint32_t cursors, uint32_t holds);
 struct cursor *subscription_cursor(const struct subscription *s,
     uint32_t holds, uint32_t index);
+shared_u64 *subscription_over(const struct subscription *s, uint32_t cursors,
+    uint32_t holds, uint32_t index);
 
 static inline struct bell *domain_bell(const struct domain *d, uint32_t index)
 {

@@ -23,7 +23,7 @@ static void name_publisher(struct feed *f, uint32_t slot)
 }
 
 int feed_open(struct feed *f, struct domain *d, uint64_t link,
-    struct cursor *cursor, struct hold_budget *budget)
+    struct cursor *cursor, const shared_u64 *over, struct hold_budget *budget)
 {
 	const struct port *p = &d->ports[link_port(link)];
 	uint32_t slots = p->slots, slot = p->participant;
@@ -35,7 +35,7 @@ int feed_open(struct feed *f, struct domain *d, uint64_t link,
 	    .word = word_make(0, link_serial(link), 0),
 	    .index = link_cursor(link), .topic = p->topic, .mask = slots - 1,
 	    .history = p->flags & PORT_UNLISTED ? UINT32_MAX : p->history,
-	    .cursor = cursor, .budget = budget,
+	    .cursor = cursor, .over = over, .budget = budget,
 	    .symmetric = d->symmetric, .last_chunk = NO_CHUNK,
 	    .seen_chunk = NO_CHUNK };
 	if (slot >= d->max_participants || f->topic >= d->max_topics)
@@ -152,11 +152,42 @@ void feed_let_go(struct feed *f)
 
 /* ---- the end ------------------------------------------------------------------------ */
 
+/* The daemon's last word on this ring; 0: there is none (yet). */
+static uint64_t last_word(const struct feed *f)
+{
+	uint64_t over = over_load(f->over);
+
+	return word_serial(over) == f->serial ? over : 0;
+}
+
+/*
+ * How many messages of a ring that has gone were not taken, and are counted
+ * from now on: the feed stands at the ring's end.
+ */
+static uint64_t feed_over(struct feed *f)
+{
+	uint64_t over = last_word(f), end, lost;
+
+	if (over == 0)
+		return 0;
+	end = number_widen(f->at, word_number(over));
+	if (end <= f->at)
+		return 0;
+	lost = end > f->joined_end ? end - f->at : 0;
+	f->at = end;
+	return lost;
+}
+
 static enum feed_end end_of(const struct feed *f)
 {
 	const struct port *p = &f->d->ports[f->port];
 	uint32_t state = fact_load32(&p->state);
 
+	switch (over_state(last_word(f))) {
+	case OVER_CLOSED: return END_CLOSED;
+	case OVER_DIED: return END_DIED;
+	case OVER_NONE: break;
+	}
 	if (fact_load32(&f->ring->closed))
 		return END_CLOSED;
 	if (fact_load32(&p->serial) != f->serial || state == PORT_FREE)
@@ -189,21 +220,38 @@ bool feed_ready(const struct feed *f)
 	return false;
 }
 
-void feed_look_for_end(struct feed *f)
+static uint64_t end_with(struct feed *f, enum feed_end end)
+{
+	uint64_t lost = feed_over(f);
+
+	f->end = end;
+	f->state = FEED_ENDED;
+	feed_let_go(f);
+	return lost;
+}
+
+uint64_t feed_gone(struct feed *f)
+{
+	enum feed_end end = end_of(f);
+
+	return end_with(f, end == END_NONE ? END_CLOSED : end);
+}
+
+uint64_t feed_look_for_end(struct feed *f)
 {
 	enum feed_end end;
 
 	/* A take tells of damage before the feed ends. */
 	if (f->state == FEED_ENDED || feed_damaged(f) ||
 	    (end = end_of(f)) == END_NONE)
-		return;
+		return 0;
 	/* What it published before it ended is visible now, or that it never
 	 * founded its ring. */
 	if (f->state == FEED_JOINED ? slot_waits(f) : founded(f))
-		return;
-	f->end = end;
-	f->state = FEED_ENDED;
-	feed_let_go(f);
+		return 0;
+	/* Or its ring's place has been given again: then the last word on it is
+	 * there, too. */
+	return end_with(f, end);
 }
 
 uint64_t feed_lost(const struct feed *f)
@@ -214,7 +262,8 @@ uint64_t feed_lost(const struct feed *f)
 	if (f->state != FEED_JOINED)
 		return 0;
 	tail = feed_tail(f, f->at, &ours);
-	return ours && tail > f->at && tail > f->joined_end ? tail - f->at : 0;
+	return ours && tail > f->at && tail > f->joined_end &&
+	    !feed_doubts(f, tail) ? tail - f->at : 0;
 }
 
 void feed_close(struct feed *f)

@@ -35,6 +35,7 @@ struct feed {
 	enum feed_state state;
 	bool symmetric;
 	struct cursor *cursor;		/* ours, in p<n> */
+	const shared_u64 *over;		/* of that cursor; the daemon's */
 	struct hold_budget *budget;
 	uint32_t last_chunk;		/* of the entry below, or NO_CHUNK */
 	uint32_t last_hold;
@@ -55,6 +56,7 @@ struct feed {
 	enum feed_end end;
 	bool damaged;			/* its tail is impossible */
 	uint64_t joined_at;		/* where it was when it had joined */
+	bool told;			/* of its end: in zcp_sub_info */
 	uint64_t joined_end;		/* a tail up to here is no loss */
 	uint64_t clock;			/* stamp last seen; see merge.c */
 	char topic_name[TOPIC_NAME];
@@ -65,7 +67,7 @@ struct feed {
 /* A feed for a link of our own subscription, with as many holds as its budget
  * has; errors leave nothing behind. */
 int feed_open(struct feed *f, struct domain *d, uint64_t link,
-    struct cursor *cursor, struct hold_budget *budget);
+    struct cursor *cursor, const shared_u64 *over, struct hold_budget *budget);
 
 /*
  * Takes its place in the ring: at the start when it was there first, else at
@@ -137,11 +139,17 @@ void feed_let_go(struct feed *f);
 /* Is there something to take, or news about the ring? */
 bool feed_ready(const struct feed *f);
 
-/* The ring is empty: has its publisher ended?  Then it is let go. */
-void feed_look_for_end(struct feed *f);
+/* The ring is empty: has its publisher ended?  Then it is let go.  Returns how
+ * many of its messages were lost: the daemon had gone past them, and the ring
+ * has gone. */
+uint64_t feed_look_for_end(struct feed *f);
 
 /* Messages overwritten before they were taken, of which the next take tells. */
 uint64_t feed_lost(const struct feed *f);
+
+/* The ring is another's now, or its tail makes no sense: it is let go, and
+ * counted, in the same way. */
+uint64_t feed_gone(struct feed *f);
 
 /* Gives back every hold and the place in the ring. */
 void feed_close(struct feed *f);

@@ -23,7 +23,7 @@ typedef _Atomic uint64_t shared_u64;
 typedef _Atomic uint32_t shared_u32;
 
 enum {
-	LAYOUT_MAJOR = 1,
+	LAYOUT_MAJOR = 2,
 	LAYOUT_MINOR = 0,
 	CACHE_LINE = 64,
 	TOPIC_PART = 63,			/* bytes in one part of a topic */
@@ -216,9 +216,44 @@ static inline uint64_t cursor_stride(uint32_t holds)
 	    CACHE_LINE * CACHE_LINE;
 }
 
-static inline uint64_t subscription_bytes(uint32_t cursors, uint32_t holds)
+/*
+ * Behind the cursors: a word for each, the daemon's last word on the ring of
+ * that serial, which has gone before the reader had let it go.
+ *
+ *   enum over_state 2 | serial 22 | end 40
+ *
+ * What the reader had not taken before that end is lost.  It finds the word,
+ * tells, and lets the serial go in its cursor: until then the cursor serves no
+ * other link.  0: none.
+ */
+enum over_state { OVER_NONE, OVER_CLOSED, OVER_DIED };
+
+static inline uint64_t over_make(enum over_state state, uint32_t serial,
+    uint64_t end)
+{
+	return word_make((enum chunk_state)state, serial, end);
+}
+static inline enum over_state over_state(uint64_t over)
+{
+	return (enum over_state)word_state(over);
+}
+
+static inline uint64_t over_offset(uint32_t cursors, uint32_t holds)
 {
 	return sizeof(struct subscription) + cursors * cursor_stride(holds);
+}
+
+static inline uint64_t subscription_bytes(uint32_t cursors, uint32_t holds)
+{
+	return over_offset(cursors, holds) +
+	    ((uint64_t)cursors * sizeof(shared_u64) + CACHE_LINE - 1) /
+	    CACHE_LINE * CACHE_LINE;
+}
+
+/* Has its reader let the ring of that serial go? */
+static inline int cursor_let_go(uint64_t at, uint32_t serial)
+{
+	return word_serial(at) == serial && word_state(at) == CURSOR_LET_GO;
 }
 
 /* ---- the head of a participant's file --------------------------------- */

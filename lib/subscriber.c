@@ -50,6 +50,11 @@ static struct cursor *own_cursor(const struct zcp_sub *sub, uint32_t i)
 	return subscription_cursor(sub->self, sub->budget.most, i);
 }
 
+static shared_u64 *own_over(const struct zcp_sub *sub, uint32_t i)
+{
+	return subscription_over(sub->self, sub->cursors, sub->budget.most, i);
+}
+
 static void subscription_prepare(struct zcp_sub *sub)
 {
 	struct subscription *self = (struct subscription *)
@@ -66,6 +71,7 @@ static void subscription_prepare(struct zcp_sub *sub)
 		struct cursor *c = own_cursor(sub, i);
 
 		cursor_store(c, 0);
+		over_store(own_over(sub, i), 0);
 		news_store(&c->lost, 0);
 		for (unsigned w = 0; w < USED_WORDS; w++)
 			fact_publish(&c->used[w], 0);
@@ -187,8 +193,11 @@ int zcp_subscribe(zcp *bus, const char *topic,
 
 /* ---- following the directory --------------------------------------------------- */
 
-static void note_end(struct zcp_sub *sub, const struct feed *f)
+static void note_end(struct zcp_sub *sub, struct feed *f)
 {
+	if (f->state != FEED_ENDED || f->told)
+		return;
+	f->told = true;
 	if (f->end == END_DIED) {
 		sub->info.died++;
 		snprintf(sub->info.died_name, sizeof(sub->info.died_name),
@@ -198,6 +207,7 @@ static void note_end(struct zcp_sub *sub, const struct feed *f)
 
 static void drop(struct zcp_sub *sub, uint32_t i)
 {
+	note_end(sub, &sub->feed[i]);
 	sub->pending -= sub->feed[i].state == FEED_PENDING;
 	feed_close(&sub->feed[i]);
 	sub->used[i] = false;
@@ -215,6 +225,16 @@ static void list_feeds(struct zcp_sub *sub)
 	sub->next = sub->count > 0 ? sub->count - 1 : 0;
 }
 
+/* The next take tells.  A redeemer loses nothing but what it has handles for,
+ * which are stale then. */
+static void note_loss(struct zcp_sub *sub, struct cursor *cursor, uint64_t n)
+{
+	if (sub->redeems != 0)
+		return;
+	news_add(&cursor->lost, n);
+	sub->untold += n;
+}
+
 static void try_join(struct zcp_sub *sub, struct feed *f)
 {
 	uint64_t lost;
@@ -226,10 +246,7 @@ static void try_join(struct zcp_sub *sub, struct feed *f)
 		return;
 	sub->info.seen++;
 	sub->pending--;
-	if (lost > 0) {
-		news_add(&f->cursor->lost, lost);
-		sub->untold += lost;
-	}
+	note_loss(sub, f->cursor, lost);
 }
 
 static int follow(struct zcp_sub *sub, uint64_t link)
@@ -241,6 +258,9 @@ static int follow(struct zcp_sub *sub, uint64_t link)
 	if (i >= sub->cursors || link_port(link) >= sub->bus->d.max_ports)
 		return error_set(ZCP_E_DAMAGED,
 		    "subscription to %s: a link makes no sense", sub->topic);
+	/* Listed once more by a daemon that took over: all is told. */
+	if (cursor_let_go(cursor_load(own_cursor(sub, i)), link_serial(link)))
+		return 0;
 	f = &sub->feed[i];
 	if (sub->used[i]) {
 		if (f->serial == link_serial(link))
@@ -248,12 +268,39 @@ static int follow(struct zcp_sub *sub, uint64_t link)
 		drop(sub, i);
 	}
 	if ((rc = feed_open(f, &sub->bus->d, link, own_cursor(sub, i),
-	    &sub->budget)) < 0)
+	    own_over(sub, i), &sub->budget)) < 0)
 		return rc == -ZCP_E_ENDED ? 0 : rc;
 	sub->used[i] = true;
 	sub->pending++;
 	try_join(sub, f);
 	return 0;
+}
+
+/*
+ * A publisher that came, published and went between two looks: its link has
+ * gone, and all of its ring with it.  One that a feed follows is told of by
+ * that feed.
+ */
+static void bury(struct zcp_sub *sub, uint32_t i)
+{
+	uint64_t over = over_load(own_over(sub, i));
+	uint32_t serial = word_serial(over);
+	struct cursor *cursor = own_cursor(sub, i);
+
+	if (over == 0 || cursor_let_go(cursor_load(cursor), serial) ||
+	    (sub->used[i] && sub->feed[i].serial == serial))
+		return;
+	if (sub->used[i])
+		drop(sub, i);
+	note_loss(sub, cursor, word_number(over));
+	sub->info.seen++;
+	if (over_state(over) == OVER_DIED) {
+		sub->info.died++;
+		snprintf(sub->info.died_name, sizeof(sub->info.died_name),
+		    "(unknown)");
+	}
+	cursor_store(cursor, word_make(CURSOR_LET_GO, serial,
+	    word_number(over)));
 }
 
 static bool listed(const struct zcp_sub *sub, const struct feed *f)
@@ -286,6 +333,8 @@ int sub_refresh(struct zcp_sub *sub)
 		if (sub->used[i] && sub->feed[i].state == FEED_ENDED &&
 		    sub->feed[i].held == 0 && !listed(sub, &sub->feed[i]))
 			drop(sub, i);
+	for (uint32_t i = 0; i < sub->cursors; i++)
+		bury(sub, i);
 	for (uint32_t k = 0; k < sub->links.count && rc == 0; k++) {
 		rc = follow(sub, sub->links.link[k]);
 		/* Told once; the others are followed all the same. */
@@ -304,13 +353,10 @@ void sub_look_for_ends(struct zcp_sub *sub)
 {
 	for (uint32_t k = 0; k < sub->count; k++) {
 		struct feed *f = sub_feed(sub, k);
-		bool pending;
+		bool pending = f->state == FEED_PENDING;
 
-		if (f->state == FEED_ENDED)
-			continue;
-		pending = f->state == FEED_PENDING;
-		feed_look_for_end(f);
-		if (f->state != FEED_ENDED)
+		note_loss(sub, f->cursor, feed_look_for_end(f));
+		if (f->state != FEED_ENDED || f->told)
 			continue;
 		if (f == sub->current)
 			sub->turn = 0;
@@ -370,7 +416,8 @@ int zcp_sub_status(zcp_sub *sub, zcp_sub_info *info)
 	info->publishers = 0;
 	info->lost += sub->untold;
 	for (uint32_t k = 0; k < sub->count; k++) {
-		info->lost += feed_lost(sub_feed(sub, k));
+		if (sub->redeems == 0)
+			info->lost += feed_lost(sub_feed(sub, k));
 		if (sub_feed(sub, k)->state != FEED_ENDED)
 			info->publishers++;
 	}

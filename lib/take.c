@@ -69,12 +69,14 @@ static enum took lose(struct feed *f, zcp_msg *msg, uint64_t tail)
 	return TOOK_LOSS;
 }
 
-/* The ring's place has been given to another port. */
-static void ring_is_gone(struct feed *f)
+/* The ring's place has been given to another port: how many of its messages
+ * were lost, by the daemon's last word on it. */
+FEW uint64_t ring_is_gone(struct feed *f)
 {
-	f->state = FEED_ENDED;
-	f->end = END_CLOSED;
-	feed_let_go(f);
+	uint64_t lost = feed_gone(f);
+
+	news_add(&f->cursor->lost, lost);
+	return lost;
 }
 
 /*
@@ -110,8 +112,8 @@ FEW enum took overtaken(struct feed *f, zcp_msg *msg)
 	uint64_t tail = tail_now(f, slot_stamp(slot_at(f, f->at)), &ours);
 
 	if (!ours) {
-		ring_is_gone(f);
-		return TOOK_NOTHING;
+		msg->lost = ring_is_gone(f);
+		return msg->lost > 0 ? TOOK_LOSS : TOOK_NOTHING;
 	}
 	if (tail <= f->at)
 		return TOOK_NOTHING;
@@ -545,7 +547,7 @@ refused:
 	if (*found == AT_RUIN)
 		return result(sub, f, msg, leave_ruin(f, msg));
 	if (*found == AT_ENDED_RING)
-		ring_is_gone(f);
+		feed_gone(f);
 	return 0;
 }
 

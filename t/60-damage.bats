@@ -34,7 +34,7 @@ refuses() {
     refuses "is no zcp segment"
     cp "$WORK/good" "$(segment mgmt)"
     printf '\11\0' | dd of="$(segment mgmt)" bs=1 seek=12 conv=notrunc status=none
-    refuses "layout version 9.0, this program knows 1.x"
+    refuses "layout version 9.0, this program knows 2.x"
     cp "$WORK/good" "$(segment mgmt)"
     rm "$(segment pool)"
     refuses "cannot open $(segment pool)"

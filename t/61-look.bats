@@ -22,7 +22,7 @@ copy() {
     reader 'radar/*'
     eventually eval 'zcp-shmdump links | grep -q "zcp-sub"'
     run -0 zcp-shmdump
-    assert_line --regexp "^domain $ZCP_DOMAIN of uid $(id -u), daemon pid $(routed_pid); layout 1.0,"
+    assert_line --regexp "^domain $ZCP_DOMAIN of uid $(id -u), daemon pid $(routed_pid); layout 2.0,"
     assert_line --regexp '^3 +65536 +32 '
     assert_line --regexp "^zcp-pub +$publisher +$(id -u) +live"
     assert_line --regexp '^radar/front/objects +1 +1 '

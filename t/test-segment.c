@@ -106,8 +106,8 @@ START_TEST(another_layout_is_refused_with_both_versions)
 
 	make(true);
 	put(offsetof(struct segment_head, major), &major, sizeof(major));
-	refused(ZCP_E_LAYOUT, "version 2.0");
-	ck_assert_ptr_nonnull(strstr(zcp_errmsg(), "knows 1.x"));
+	refused(ZCP_E_LAYOUT, "version 3.0");
+	ck_assert_ptr_nonnull(strstr(zcp_errmsg(), "knows 2.x"));
 }
 END_TEST
 

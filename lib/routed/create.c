@@ -27,6 +27,7 @@ struct settings settings_default(void)
 		.heartbeat = NS_PER_S,
 		.slow_lag = 75, .slow_after = 5 * NS_PER_S,
 		.held_after = 30 * NS_PER_S,
+		.grace = 10 * NS_PER_S,
 		.mode = 0600,
 		.max_requests = 10000,
 	};

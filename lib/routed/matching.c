@@ -60,7 +60,24 @@ bool holds_shown(struct routed *r, uint32_t port)
 	return false;
 }
 
-/* A cursor that no link uses and that its reader has let go. */
+shared_u64 *port_over(struct routed *r, uint32_t subscriber,
+    uint32_t cursor)
+{
+	const struct port *p = port_of(r, subscriber);
+
+	return port_cursor(r, subscriber, cursor) == NULL ? NULL :
+	    subscription_over(subscription_of(r, subscriber), p->slots,
+	    p->history, cursor);
+}
+
+/* Has its reader yet to tell of a ring that has gone? */
+static bool untold(uint64_t at, uint64_t over)
+{
+	return over != 0 && !cursor_let_go(at, word_serial(over));
+}
+
+/* A cursor that no link uses, that its reader has let go, and that nothing is
+ * left to be told of. */
 static uint32_t free_cursor(struct routed *r, uint32_t subscriber)
 {
 	const struct port *p = port_of(r, subscriber);
@@ -71,6 +88,7 @@ static uint32_t free_cursor(struct routed *r, uint32_t subscriber)
 		const struct cursor *c = subscription_cursor(s, p->history, i);
 		uint64_t at = cursor_load(c);
 		bool taken = (at != 0 && word_state(at) != CURSOR_LET_GO) ||
+		    untold(at, over_load(port_over(r, subscriber, i))) ||
 		    line_shows_holds(c);
 
 		for (uint32_t k = 0; k < extent_count(e) && !taken; k++)
@@ -160,6 +178,8 @@ static int link_ports(struct routed *r, uint32_t publisher,
 		    r->d.participants[s->participant].pid,
 		    r->d.topics[s->topic].name, s->slots);
 	flags = flags_of(r, publisher, subscriber);
+	/* Told, and never again mistaken for the new one's. */
+	over_store(port_over(r, subscriber, cursor), 0);
 	/* The publisher's list first: it must wait before it is read. */
 	if ((rc = link_add(r, publisher, link_make(subscriber, cursor,
 	    fact_load32(&s->serial), flags))) < 0)
@@ -355,28 +375,56 @@ void match_demote(struct routed *r, uint32_t slot, bool on)
 			demote_port(r, i, on);
 }
 
+/* Has the reader of this link yet to let the ring of that serial go? */
+static bool clings(struct routed *r, uint64_t link, uint32_t serial)
+{
+	uint32_t s = link_port(link);
+	const struct cursor *c = port_cursor(r, s, link_cursor(link));
+	uint64_t at;
+
+	if (c == NULL || !is(r, s, PORT_SUBSCRIBER, PORT_OPEN))
+		return false;
+	at = cursor_load(c);
+	if (word_serial(at) == serial)
+		return word_state(at) != CURSOR_LET_GO;
+	/* there first, it shall at least see us come and go */
+	return (link_flags(link) & LINK_FROM_START) && fact_load32(
+	    &subscription_of(r, s)->opened) == SUBSCRIPTION_OPEN;
+}
+
 uint32_t match_clinging(struct routed *r, uint32_t port)
 {
 	uint64_t e = fact_load(&port_of(r, port)->links);
 	uint32_t serial = fact_load32(&port_of(r, port)->serial), n = 0;
 
+	for (uint32_t i = 0; i < extent_count(e); i++)
+		n += clings(r, fact_load(&r->d.links[extent_first(e) + i]),
+		    serial);
+	return n;
+}
+
+/*
+ * The same word, however often: a daemon that was killed in between is followed
+ * by one that does it again.  A reader that joins this ring just now stores its
+ * cursor, fences and looks at the tail; we looked at the tail, which is at the
+ * end, fence and look at the cursor: either it finds nothing to take, or we
+ * find its cursor.
+ */
+void match_over(struct routed *r, uint32_t port, uint64_t end)
+{
+	uint64_t e = fact_load(&port_of(r, port)->links);
+	uint32_t serial = fact_load32(&port_of(r, port)->serial);
+	uint64_t over = over_make(is(r, port, PORT_PUBLISHER, PORT_DEAD) ?
+	    OVER_DIED : OVER_CLOSED, serial, end);
+
+	fence_full();
 	for (uint32_t i = 0; i < extent_count(e); i++) {
 		uint64_t link = fact_load(&r->d.links[extent_first(e) + i]);
-		uint32_t s = link_port(link);
-		const struct cursor *c = port_cursor(r, s, link_cursor(link));
-		uint64_t at;
 
-		if (c == NULL || !is(r, s, PORT_SUBSCRIBER, PORT_OPEN))
-			continue;
-		at = cursor_load(c);
-		if (word_serial(at) == serial)
-			n += word_state(at) != CURSOR_LET_GO;
-		else	/* there first, it shall at least see us come and go */
-			n += (link_flags(link) & LINK_FROM_START) &&
-			    fact_load32(&subscription_of(r, s)->opened) ==
-			    SUBSCRIPTION_OPEN;
+		if (clings(r, link, serial))
+			over_store(port_over(r, link_port(link),
+			    link_cursor(link)), over);
 	}
-	return n;
 }
 
 bool match_part(struct routed *r, uint32_t port)

@@ -21,8 +21,6 @@
 
 #define DRAIN_FIRST (2 * NS_PER_MS)
 #define DRAIN_LAST (250 * NS_PER_MS)
-/* How long readers that have read all may keep an ended ring in place. */
-#define DRAIN_GRACE (10 * NS_PER_S)
 #define SWEEP_PAUSE (5 * NS_PER_MS)
 /* Descriptors that no watch may take. */
 enum { DESCRIPTORS_APART = 4 };
@@ -304,13 +302,16 @@ enum drained { DRAINED, DRAINING, RETAINED };
 
 /*
  * A ring that has ended.  Once nobody is waited for, those who may lose
- * messages, and those who have yet to see the end, have DRAIN_GRACE left.
+ * messages, and those who have yet to see the end, have settings.grace left.
+ * Then its tail goes to its end: nothing more is taken, and whoever has not
+ * taken all, or was there first and never came, is told where it ended.
  */
 static enum drained drain_ring(struct routed *r, uint32_t index)
 {
 	struct port *p = &r->d.ports[index];
 	uint64_t now = clock_ns();
-	bool late = p->drained_at != 0 && now - p->drained_at > DRAIN_GRACE;
+	bool late = p->drained_at != 0 &&
+	    now - p->drained_at > r->settings.grace;
 	struct progress at;
 
 	if (!advance_tail(r, index, late, &at))
@@ -322,8 +323,10 @@ static enum drained drain_ring(struct routed *r, uint32_t index)
 	}
 	if (p->drained_at == 0)
 		p->drained_at = now;
-	return !late && (at.tail != at.end || match_clinging(r, index) > 0) ?
-	    DRAINING : DRAINED;
+	if (at.tail != at.end || (!late && match_clinging(r, index) > 0))
+		return DRAINING;
+	match_over(r, index, at.end);
+	return DRAINED;
 }
 
 /* True while it has to be looked at again. */

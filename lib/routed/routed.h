@@ -33,6 +33,8 @@ struct settings {
 	uint32_t slow_lag;		/* percent of a ring: a reader that lags so far */
 	uint64_t slow_after;		/* for so long (ns) is slow */
 	uint64_t held_after;		/* ns; a chunk held for so long is told of */
+	uint64_t grace;			/* ns; so long an ended ring stays for
+					   readers that may lose it */
 	bool symmetric, no_waitv;
 	mode_t mode;
 	uint32_t max_requests;		/* a second, of one process */
@@ -187,9 +189,13 @@ void match_demote(struct routed *r, uint32_t slot, bool on);
 void match_repair(struct routed *r);
 /* The readers linked with a publisher that have not let it go. */
 uint32_t match_clinging(struct routed *r, uint32_t port);
+/* Tells them that the ring, whose tail is at its end, goes. */
+void match_over(struct routed *r, uint32_t port, uint64_t end);
 /* A cursor line of a subscription, or NULL. */
 const struct cursor *port_cursor(struct routed *r, uint32_t subscriber,
     uint32_t cursor);
+/* The word beside it, see layout.h; NULL in the same way. */
+shared_u64 *port_over(struct routed *r, uint32_t subscriber, uint32_t cursor);
 /* Does a subscription still show holds? */
 bool holds_shown(struct routed *r, uint32_t port);
 

@@ -33,6 +33,23 @@ static void name(uint64_t *bitmap, uint32_t serial)
 	bitmap[serial / 64] |= UINT64_C(1) << serial % 64;
 }
 
+/* Cursors keep the serial of the ring that was read last: a new link must not
+ * look as if its ring had been let go, or told of, before. */
+static void name_cursors(struct routed *r, uint32_t port)
+{
+	const struct port *p = &r->d.ports[port];
+	const struct cursor *c;
+
+	if (fact_load32(&p->state) == PORT_FREE)
+		return;
+	for (uint32_t i = 0; i < p->slots &&
+	    (c = port_cursor(r, port, i)) != NULL; i++) {
+		name(r->serials_named, word_serial(cursor_load(c)));
+		name(r->serials_named,
+		    word_serial(over_load(port_over(r, port, i))));
+	}
+}
+
 /* What is in use when serials start over; later words can only name serials
  * that were given later. */
 static bool collect(struct routed *r)
@@ -44,8 +61,10 @@ static bool collect(struct routed *r)
 		return false;
 	memset(r->serials_named, 0, bytes);
 	name(r->serials_named, 0);
-	for (uint32_t i = 0; i < r->d.max_ports; i++)
+	for (uint32_t i = 0; i < r->d.max_ports; i++) {
 		name(r->serials_named, fact_load32(&r->d.ports[i].serial));
+		name_cursors(r, i);
+	}
 	for (uint32_t p = 0; p < r->d.pools.count; p++)
 		for (uint32_t i = 0; i < pool_count(&r->d.pools.pool[p]); i++)
 			name(r->serials_named, word_serial(chunk_word(r, p, i)));

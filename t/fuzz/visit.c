@@ -196,7 +196,8 @@ static void read_port(struct zcp *bus, uint32_t port)
 	memset(r.self, 0, subscription_bytes(CURSORS, HOLDS));
 	r.sub.self = r.self;
 	if (!refused(feed_open(&r.feed, &bus->d, link,
-	    subscription_cursor(r.self, HOLDS, 0), &r.sub.budget))) {
+	    subscription_cursor(r.self, HOLDS, 0),
+	    subscription_over(r.self, CURSORS, HOLDS, 0), &r.sub.budget))) {
 		take_all(&r);
 		feed_close(&r.feed);
 	}
