@@ -43,6 +43,26 @@ inner() { cat "/proc/$1/task/$1/children"; }
     zcp-routed --stop
 }
 
+# The number here of process $2 of the namespace whose unshare has the pid $1.
+host_pid() {
+    local pid
+    for pid in $(pgrep --ns "$(inner "$1")" --nslist pid .); do
+        if [ "$(awk '/^NSpid:/ { print $NF }' "/proc/$pid/status")" = "$2" ]; then
+            echo "$pid"
+        fi
+    done
+}
+
+# A daemon that adopts the domain in a namespace where the first numbers belong
+# to processes that have nothing to do with it: $successor.
+crowded_successor() {
+    # shellcheck disable=SC2016
+    contained bash -c 'for i in $(seq 60); do sleep 1000 & done
+        exec zcp-routed -f --heartbeat 50ms "$@"' bash "$@" >"$WORK/successor" 2>&1
+    successor=$!
+    eventually grep -q adopted "$WORK/successor"
+}
+
 # Daemon, reader and publisher, under way: $daemon, $reader, $publisher.
 contained_scene() {
     contained zcp-routed -f -q --heartbeat 50ms
@@ -129,5 +149,77 @@ contained_scene() {
     refute_output --regexp 'beat_ms=[0-9]{5,}'
     kill -KILL "$first" "$second"
     eventually status_has "participants=0"
+    zcp-routed --stop
+}
+
+@test "on-stall kill ends nobody in another pid namespace than the participant's" {
+    # Daemon and reader in one namespace, where the reader has a low number.
+    # shellcheck disable=SC2016
+    contained bash -c 'zcp-routed -f -q --heartbeat 50ms --on-stall kill & echo $! >"$1/routed"
+        until zcp-routed --status; do sleep 0.02; done >/dev/null 2>&1
+        zcp-sub t >"$1/out" & echo $! >"$1/reader"; wait' bash "$WORK"
+    local scene=$! reader routed
+    eventually status_has "subscribers=1"
+    routed=$(host_pid "$scene" "$(cat "$WORK/routed")")
+    reader=$(host_pid "$scene" "$(cat "$WORK/reader")")
+    [ "$(cat "$WORK/reader")" -lt 60 ]
+    kill -KILL "$routed"
+    crowded_successor --on-stall kill
+    kill -STOP "$reader"
+    eventually status_has "state=stalled"
+    # It is demoted instead, and the log says why.
+    eventually grep -q "zcp-sub is demoted and not killed: this daemon has not identified its process" \
+        "$WORK/successor"
+    zcp-pub t < <(seq 100000)
+    assert_equal "$(pgrep -c --ns "$(inner "$successor")" --nslist pid -x sleep)" 60
+    kill -CONT "$reader"
+    eventually status_has "state=live"
+    kill -KILL "$reader"
+    eventually status_has "participants=0"
+    zcp-routed --stop
+}
+
+# A message for a publisher of frames, which opens a port for each new topic.
+publish_on() { printf 'zcp1 %s/default/default x 0 0 0 2\n%s\n\n' "$1" "$2" >&8; }
+
+# It has opened a port under one daemon ($1), which is killed, and opens another
+# one under the next (the command behind $2, the publisher).
+goes_on_under_the_next() {
+    spawn zcp-sub 'in*' >"$WORK/out"
+    local reader=$!
+    eventually status_has "subscribers=1"
+    publish_on in1 A
+    eventually grep -q A "$WORK/out"
+    kill -KILL "$1"
+    "${@:3}"
+    publish_on in2 B
+    eventually grep -q B "$WORK/out"
+    status_has "publishers=2"
+    # Both end in order, and are not missed.
+    kill -TERM "$2" "$reader"
+    eventually status_has "participants=0 .* deaths=0"
+}
+
+@test "participants open and end ports under a daemon in a namespace that does not see them" {
+    zcp-routed -q --heartbeat 100ms 3>&-
+    open_input
+    spawn zcp-pub -F frame <"$WORK/input"
+    local publisher=$!
+    eventually status_has "name=zcp-pub pid=$publisher"
+    goes_on_under_the_next "$(routed_pid)" "$publisher" crowded_successor
+    zcp-routed --stop
+}
+
+@test "participants open and end ports under a daemon in a namespace with other numbers" {
+    open_input
+    # shellcheck disable=SC2016
+    contained bash -c 'zcp-routed -f -q --heartbeat 100ms & echo $! >"$1/routed"
+        until zcp-routed --status; do sleep 0.02; done >/dev/null 2>&1
+        zcp-pub -F frame <"$1/input" & echo $! >"$1/publisher"; wait' bash "$WORK"
+    local scene=$!
+    eventually status_has "name=zcp-pub"
+    goes_on_under_the_next "$(host_pid "$scene" "$(cat "$WORK/routed")")" \
+        "$(host_pid "$scene" "$(cat "$WORK/publisher")")" \
+        zcp-routed -q --heartbeat 100ms 3>&-
     zcp-routed --stop
 }

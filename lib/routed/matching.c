@@ -113,7 +113,7 @@ static uint32_t flags_of(struct routed *r, uint32_t publisher,
 	if (p->flags & s->flags & PORT_RELIABLE)
 		flags |= LINK_RELIABLE;
 	if (fact_load32(&reader->flags) & PARTICIPANT_STALLED &&
-	    r->settings.on_stall == STALL_DEMOTE)
+	    stall_demotes(r, s->participant))
 		flags |= LINK_DEMOTED;
 	/* It was there, and open, before this publisher came. */
 	if (s->registration < p->registration && sub != NULL &&
@@ -520,16 +520,28 @@ static void remove_dangling(struct routed *r, uint32_t port)
 }
 
 /* Killed between the mark on a participant and those on its links. */
+static void repair_stalled(struct routed *r, uint32_t slot)
+{
+	struct participant *p = &r->d.participants[slot];
+	bool stalled = fact_load32(&p->flags) & PARTICIPANT_STALLED;
+
+	if (stalled && r->settings.on_stall == STALL_KILL) {
+		/* Or before the kill.  Whether it is due now the first tick looks;
+		 * zcp-gc has none, and leaves all as it is. */
+		if (r->base == NULL)
+			return;
+		fact_publish32(&p->flags, 0);
+		stalled = false;
+	}
+	match_demote(r, slot, stalled && stall_demotes(r, slot));
+}
+
 static void repair_demotions(struct routed *r)
 {
-	for (uint32_t i = 0; i < r->d.max_participants; i++) {
-		const struct participant *p = &r->d.participants[i];
-
-		if (fact_load32(&p->state) == PARTICIPANT_LIVE)
-			match_demote(r, i, (fact_load32(&p->flags) &
-			    PARTICIPANT_STALLED) != 0 &&
-			    r->settings.on_stall == STALL_DEMOTE);
-	}
+	for (uint32_t i = 0; i < r->d.max_participants; i++)
+		if (fact_load32(&r->d.participants[i].state) ==
+		    PARTICIPANT_LIVE)
+			repair_stalled(r, i);
 }
 
 void match_repair(struct routed *r)

@@ -18,6 +18,9 @@
 #ifndef __NR_pidfd_open
 #define __NR_pidfd_open 434
 #endif
+#ifndef __NR_pidfd_send_signal
+#define __NR_pidfd_send_signal 424
+#endif
 
 #define DRAIN_FIRST (2 * NS_PER_MS)
 #define DRAIN_LAST (250 * NS_PER_MS)
@@ -164,6 +167,32 @@ void reap(struct routed *r, uint32_t slot)
 
 /* ---- heartbeats --------------------------------------------------------------------- */
 
+/*
+ * Through the descriptor of that very process.  The number that was recorded may
+ * be somebody else's: in this pid namespace, when another daemon recorded it in
+ * its own; or by now.
+ */
+static bool kill_stalled(struct routed *r, uint32_t slot)
+{
+	const struct participant *p = &r->d.participants[slot];
+	int fd = r->watch[slot].pidfd;
+
+	if (fd >= 0 && (syscall(__NR_pidfd_send_signal, fd, SIGKILL, NULL,
+	    0) == 0 || errno == ESRCH))
+		return true;
+	log_warn("participant %u: %s is demoted and not killed: %s", slot,
+	    p->name, fd >= 0 ? strerror(errno) : "this daemon has not "
+	    "identified its process, which runs in another pid namespace or "
+	    "has ended");
+	return false;
+}
+
+bool stall_demotes(const struct routed *r, uint32_t slot)
+{
+	return r->settings.on_stall == STALL_DEMOTE ||
+	    (r->settings.on_stall == STALL_KILL && r->watch[slot].spared);
+}
+
 static void stall(struct routed *r, uint32_t slot, uint64_t silence)
 {
 	struct participant *p = &r->d.participants[slot];
@@ -171,11 +200,12 @@ static void stall(struct routed *r, uint32_t slot, uint64_t silence)
 	fact_publish32(&p->flags, PARTICIPANT_STALLED);
 	log_warn("participant %u: %s (pid %u) stalled, no heartbeat for "
 	    "%.1f s", slot, p->name, p->pid, (double)silence / 1e9);
-	if (r->settings.on_stall == STALL_DEMOTE) {
+	r->watch[slot].spared = r->settings.on_stall == STALL_KILL &&
+	    !kill_stalled(r, slot);
+	if (stall_demotes(r, slot)) {
 		news_add(&r->d.m->demotions, 1);
 		match_demote(r, slot, true);
-	} else if (r->settings.on_stall == STALL_KILL && p->pid != 0)
-		kill((pid_t)p->pid, SIGKILL);
+	}
 }
 
 static void revive(struct routed *r, uint32_t slot)
@@ -183,6 +213,7 @@ static void revive(struct routed *r, uint32_t slot)
 	struct participant *p = &r->d.participants[slot];
 
 	fact_publish32(&p->flags, 0);
+	r->watch[slot].spared = false;
 	log_info("participant %u: %s (pid %u) beats again", slot, p->name,
 	    p->pid);
 	match_demote(r, slot, false);

@@ -54,6 +54,7 @@ struct watch {
 	struct routed *routed;
 	struct event *exit;		/* its pidfd becomes readable */
 	int pidfd;
+	bool spared;			/* stalled, to be killed, and not ours to kill */
 	struct peer *peer;
 	bool exited;			/* its pidfd has said so */
 	bool unseen;			/* it has been told that its life cannot
@@ -227,6 +228,8 @@ void reap(struct routed *r, uint32_t slot);	/* if it is dead */
 struct ring *port_ring(const struct routed *r, const struct port *p,
     uint32_t *slots);
 void heartbeats(struct routed *r);
+/* Are the reliable subscriptions of a stalled participant passed over? */
+bool stall_demotes(const struct routed *r, uint32_t slot);
 /* Drains what has ended, and sweeps; true while something is left. */
 bool drain(struct routed *r);
 void drain_soon(struct routed *r);
