@@ -542,6 +542,11 @@ static void repair_demotions(struct routed *r)
 		if (fact_load32(&r->d.participants[i].state) ==
 		    PARTICIPANT_LIVE)
 			repair_stalled(r, i);
+	/* Killed in port_end(), between the state of a reader and the marks on its
+	 * links, without which its publishers wait for as long as it holds. */
+	chain_each(&r->of_state, PORTS_ENDED, i, after)
+		if (port_of(r, i)->kind == PORT_SUBSCRIBER)
+			demote_port(r, i, true);
 }
 
 void match_repair(struct routed *r)

@@ -11,9 +11,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "control.h"
 #include "log.h"
 #include "measure.h"
 #include "routed/gc.h"
+#include "subscriber.h"
 #include "stepped.h"
 #include "tracer.h"
 #include "world.h"
@@ -343,6 +345,92 @@ START_TEST(a_daemon_killed_at_every_access_and_call)
 }
 END_TEST
 
+/* ---- the end of a reader that still holds ---------------------------------------------- */
+
+enum { HOLDER_SLOTS = 8, AT_ITS_END = 90 };
+
+/* A reader whose port ends while it holds a message, and its publisher, which
+ * nobody holds up from then on. */
+static void hold_and_release(void *arg)
+{
+	const int *turn = arg;		/* ready to write to, go to read from */
+	char message[LARGE] = "", request[CONTROL_REQUEST], byte = 0;
+	struct client_part c = { 0 };
+	zcp_msg msg;
+	int n;
+
+	open_and_offer(&c);
+	part_subscribe(&c);
+	need(zcp_send(c.pub, message, sizeof(message), 0, 0));
+	need(zcp_take(c.sub, &msg) == 1 ? 0 : -1);
+	if (write(turn[0], &byte, 1) != 1 || read(turn[1], &byte, 1) != 1)
+		_exit(4);
+	n = tenant_says(c.bus, request, sizeof(request), "RELEASE");
+	snprintf(request + n, sizeof(request) - (size_t)n,
+	    ":port=%u:serial=%u", c.sub->port, c.sub->serial);
+	need(control_call(bus_domain, request, message, sizeof(message),
+	    deadline_after(PATIENCE)));
+	for (n = 0; n < 3 * HOLDER_SLOTS; n++)
+		need(zcp_send(c.pub, "x", 1, 0, 2 * NS_PER_S));
+	zcp_close(&c.bus);
+}
+
+/* The daemon that is killed has adopted them, and nothing else to do. */
+static bool kill_at_release(uint64_t at)
+{
+	int ready[2], go[2], turn[2], status;
+	struct victim v;
+	pid_t clients;
+	bool killed;
+	char byte = 0;
+
+	bus_restart(&daemon_settings);
+	ck_assert_int_eq(pipe(ready), 0);
+	ck_assert_int_eq(pipe(go), 0);
+	turn[0] = ready[1];
+	turn[1] = go[0];
+	clients = in_process(hold_and_release, turn);
+	ck_assert_int_eq(read(ready[0], &byte, 1), 1);
+	bus_kill();
+	daemon_kill_at = at;
+	victim_start(&v, daemon_lives, NULL);
+	ck_assert_int_eq(write(go[1], &byte, 1), 1);
+	killed = run_to_aim(&v, BY_ACCESS, at);
+	victim_kill(&v);
+	bus_restart(&daemon_settings);
+	if (v.stranger == clients)
+		status = v.stranger_status;
+	else
+		ck_assert_int_eq(waitpid(clients, &status, 0), clients);
+	ck_assert_msg(WIFEXITED(status) && WEXITSTATUS(status) == 0,
+	    "killed at access %llu: the clients ended with %#x",
+	    (unsigned long long)at, status);
+	for (int i = 0; i < 2; i++) {
+		close(ready[i]);
+		close(go[i]);
+	}
+	bus_end_daemon();
+	return killed;
+}
+
+START_TEST(a_daemon_killed_as_it_ends_a_reader_leaves_no_publisher_waiting)
+{
+	unsigned step = stride(3), points = 0;
+	uint64_t at = 1 + torture_random() % step;
+
+	make_place();
+	daemon_settings.heartbeat = 60 * NS_PER_S;	/* no tick lends a hand */
+	/* The port ends first; much of what follows is looking for garbage. */
+	while ((torture_full() || at <= AT_ITS_END) && kill_at_release(at)) {
+		points++;
+		at += step;
+	}
+	printf("%-24s killed at %u of about %llu accesses\n", "a reader's end",
+	    points, (unsigned long long)at);
+	remove_place();
+}
+END_TEST
+
 /* ---- adoption, and zcp-gc in its place ---------------------------------------------------- */
 
 static void adopt(void *arg)
@@ -428,7 +516,7 @@ static void add_parts(TCase *t, const TTest *test, int all, int part)
 			tcase_add_loop_test(t, test, i, i + 1);
 }
 
-/* access [clients | daemon [PART] | successors [PART]] */
+/* access [clients | daemon [PART] | release | successors [PART]] */
 int main(int argc, char **argv)
 {
 	TCase *t = tcase_create("accesses");
@@ -445,6 +533,9 @@ int main(int argc, char **argv)
 	if (*only == '\0' || strcmp(only, "daemon") == 0)
 		add_parts(t, a_daemon_killed_at_every_access_and_call,
 		    PARTS * WAYS, part);
+	if (*only == '\0' || strcmp(only, "release") == 0)
+		tcase_add_test(t,
+		    a_daemon_killed_as_it_ends_a_reader_leaves_no_publisher_waiting);
 	if (*only == '\0' || strcmp(only, "successors") == 0)
 		add_parts(t, a_successor_killed_at_every_access_and_call,
 		    SUCCESSORS * PARTS * WAYS, part);
