@@ -9,9 +9,13 @@
 
 /* ---- printing --------------------------------------------------------------------- */
 
+/* 15 digits are what a double has in any case: 0.1 is not printed as
+ * 0.10000000000000001. */
+#define JSON_FORM (JSON_COMPACT | JSON_REAL_PRECISION(15))
+
 static bool print(json_t *o)
 {
-	bool written = o != NULL && json_dumpf(o, stdout, JSON_COMPACT) == 0 &&
+	bool written = o != NULL && json_dumpf(o, stdout, JSON_FORM) == 0 &&
 	    putchar('\n') != EOF;
 
 	json_decref(o);

@@ -71,6 +71,9 @@ copy() {
     assert_output ""
     run bash -c "zcp-top -J -n 1 -i 50ms | jq -r 'select(.what == \"topic\") | \"\(.topic) \(.messages_s)\"'"
     assert_output --regexp '^radar/front/objects 0(\.0)?$'
+    # Numbers have the digits that they have, not 17.
+    run bash -c "grep -oE '[0-9]+\.[0-9]+' '$WORK/json' <(zcp-top -J -n 1 -i 50ms -t) | sed 's/.*://' | awk 'length > 16'"
+    assert_output ""
     run jq -es 'all(.what)' <(zcp-shmdump -J -x; zcp-top -J -n 1 -i 50ms -t)
     assert_success
 }
