@@ -5,27 +5,26 @@
  *
  * Hexadecimal; a port's serial within one creation of the domain, and its
  * owner's incarnation, say which ring it is, for as long as serials last.
- * CHECK tells a handle that was cut or mistyped; it is no secret: a domain's
- * members trust each other.
+ * CHECK is the SipHash of all that stands before its colon, under the key that
+ * the domain was made with: 16 digits that none but a member can make up.
  */
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "atomics.h"
 #include "handle.h"
 #include "publisher.h"
+#include "siphash.h"
 #include "subscriber.h"
 
-/* FNV-1a, 32 bits (Fowler, Noll, Vo). */
-static uint32_t checksum(const char *text, size_t n)
-{
-	uint32_t h = UINT32_C(2166136261);
+enum { CHECK_DIGITS = 16 };
 
-	while (n-- > 0)
-		h = (h ^ (unsigned char)*text++) * UINT32_C(16777619);
-	return h;
+static uint64_t check_of(const struct zcp *bus, const char *text, size_t n)
+{
+	return siphash(bus->d.m->handle_key, text, n);
 }
 
 static uint32_t instance_of(const struct zcp *bus)
@@ -33,15 +32,24 @@ static uint32_t instance_of(const struct zcp *bus)
 	return (uint32_t)((struct segment_head *)bus->d.mgmt.base)->instance;
 }
 
-void handle_write(const struct zcp_pub *pub, uint64_t seq, char *text)
+void handle_write(const struct zcp *bus, const struct handle *h, char *text)
 {
 	int n = snprintf(text, ZCP_HANDLE_SIZE, "zcp:%s:%" PRIx32 ".%" PRIx64
-	    ".%" PRIx32 ".%" PRIx32 ".%" PRIx64, pub->bus->d.name,
-	    instance_of(pub->bus), pub->bus->incarnation, pub->port,
-	    pub->serial, seq);
+	    ".%" PRIx32 ".%" PRIx32 ".%" PRIx64, h->domain, h->instance,
+	    h->incarnation, h->port, h->serial, h->seq);
 
-	snprintf(text + n, ZCP_HANDLE_SIZE - (size_t)n, ":%08" PRIx32,
-	    checksum(text, (size_t)n));
+	snprintf(text + n, ZCP_HANDLE_SIZE - (size_t)n, ":%016" PRIx64,
+	    check_of(bus, text, (size_t)n));
+}
+
+void handle_of(const struct zcp_pub *pub, uint64_t seq, char *text)
+{
+	struct handle h = { .instance = instance_of(pub->bus),
+	    .incarnation = pub->bus->incarnation, .port = pub->port,
+	    .serial = pub->serial, .seq = seq };
+
+	snprintf(h.domain, sizeof(h.domain), "%s", pub->bus->d.name);
+	handle_write(pub->bus, &h, text);
 }
 
 int zcp_handle(const zcp_pub *pub, uint64_t seq, char *text, size_t size)
@@ -53,44 +61,71 @@ int zcp_handle(const zcp_pub *pub, uint64_t seq, char *text, size_t size)
 		return error_set(ZCP_E_ARG, "no handle for message %" PRIu64
 		    " on %s: %s", seq, pub->topic, seq >= pub->head ?
 		    "it has not been published" : "too little room for it");
-	handle_write(pub, seq, text);
+	handle_of(pub, seq, text);
 	return 0;
 }
 
 /* ---- redeeming ------------------------------------------------------------- */
 
+/* What came in a handle's place may be anything: as much of it as an error
+ * shows, and nothing that a terminal would obey. */
+static void show(char shown[ZCP_HANDLE_SIZE], const char *text)
+{
+	size_t n;
+
+	for (n = 0; text[n] != '\0' && n < ZCP_HANDLE_SIZE - 1; n++)
+		shown[n] = text[n] < ' ' || text[n] > '~' ? '?' : text[n];
+	shown[n] = '\0';
+	if (text[n] != '\0')
+		strcpy(shown + n - strlen("..."), "...");
+}
+
 __attribute__((format(printf, 2, 3)))
 static int refused(const char *text, const char *format, ...)
 {
-	char why[256];
+	char why[256], shown[ZCP_HANDLE_SIZE];
 	va_list ap;
 
 	va_start(ap, format);
 	vsnprintf(why, sizeof(why), format, ap);
 	va_end(ap);
-	return error_set(ZCP_E_HANDLE, "cannot redeem handle %.*s: %s",
-	    ZCP_HANDLE_SIZE, text, why);
+	show(shown, text);
+	return error_set(ZCP_E_HANDLE, "cannot redeem handle %s: %s", shown,
+	    why);
 }
 
+/* Digits as handle_write() writes them. */
+static bool parse_check(const char *text, uint64_t *check)
+{
+	if (strspn(text, "0123456789abcdef") != CHECK_DIGITS ||
+	    text[CHECK_DIGITS] != '\0')
+		return false;
+	*check = strtoull(text, NULL, 16);
+	return true;
+}
+
+/* Its domain is told apart before its check, which needs that domain's key. */
 static int parse(const struct zcp *bus, const char *text, struct handle *h)
 {
-	const char *last = strrchr(text, ':');
-	uint32_t check;
+	uint64_t check;
 	int used = 0;
 
 	if (sscanf(text, "zcp:%63[^:]:%" SCNx32 ".%" SCNx64 ".%" SCNx32 ".%"
-	    SCNx32 ".%" SCNx64 ":%8" SCNx32 "%n", h->domain, &h->instance,
-	    &h->incarnation, &h->port, &h->serial, &h->seq, &check,
-	    &used) != 7 || text[used] != '\0')
-		return refused(text, "it is none (zcp-pub --handles makes them)");
-	if (checksum(text, (size_t)(last - text)) != check)
-		return refused(text, "forged or mistyped: its checksum is wrong");
+	    SCNx32 ".%" SCNx64 ":%n", h->domain, &h->instance,
+	    &h->incarnation, &h->port, &h->serial, &h->seq, &used) != 6 ||
+	    used == 0)
+		return refused(text, "it is not a zcp handle (zcp-pub "
+		    "--handles prints them)");
 	if (strcmp(h->domain, bus->d.name) != 0)
 		return refused(text, "it is of domain %s, not %s", h->domain,
 		    bus->d.name);
 	if (h->instance != instance_of(bus))
-		return refused(text, "stale: domain %s has been made anew",
-		    h->domain);
+		return refused(text, "stale: domain %s has been made anew since, "
+		    "or is another one of that name", h->domain);
+	/* One comparison of one word: its time tells nothing of the right one. */
+	if (!parse_check(text + used, &check) ||
+	    check_of(bus, text, (size_t)used - 1) != check)
+		return refused(text, "forged or mistyped: its check is wrong");
 	return 0;
 }
 
@@ -129,15 +164,26 @@ int zcp_redeemer(zcp *bus, const char *handle, const zcp_sub_options *options,
 	if (rc == -ZCP_E_REFUSED && (fact_load32(&p->serial) != h.serial ||
 	    fact_load32(&p->state) != PORT_OPEN))
 		return gone(handle);
-	return rc < 0 ? error_in(rc, "cannot redeem handle %s", handle) : 0;
+	if (rc < 0)
+		return error_in(rc, "cannot redeem handle %s", handle);
+	(*sub)->redeems_port = h.port;
+	(*sub)->redeems_incarnation = h.incarnation;
+	return 0;
+}
+
+/* A serial may be given again one day, to another. */
+static bool gave(const struct zcp_sub *sub, const struct handle *h)
+{
+	return sub->redeems != 0 && h->serial == sub->redeems &&
+	    h->port == sub->redeems_port &&
+	    h->incarnation == sub->redeems_incarnation;
 }
 
 int zcp_redeems(const zcp_sub *sub, const char *handle)
 {
 	struct handle h;
 
-	return parse(sub->bus, handle, &h) == 0 && sub->redeems != 0 &&
-	    h.serial == sub->redeems;
+	return parse(sub->bus, handle, &h) == 0 && gave(sub, &h);
 }
 
 static int not_found(const char *text, enum found_at found)
@@ -168,7 +214,7 @@ int zcp_redeem(zcp_sub *sub, const char *handle, zcp_msg *msg)
 	    (rc = parse(sub->bus, handle, &h)) < 0 ||
 	    (rc = sub_refresh(sub)) < 0)
 		return rc;
-	if (sub->redeems == 0 || h.serial != sub->redeems)
+	if (!gave(sub, &h))
 		return refused(handle, "it is another publisher's");
 	if (sub->count == 0 || (f = sub_feed(sub, 0))->state != FEED_JOINED)
 		return gone(handle);

@@ -11,8 +11,11 @@ struct handle {
 	uint64_t incarnation, seq;
 };
 
-/* The handle of message `seq` of a publisher, be there such a message or not;
- * ZCP_HANDLE_SIZE bytes. */
-void handle_write(const struct zcp_pub *pub, uint64_t seq, char *text);
+/* The text of a handle of that domain, be there such a message or not, with the
+ * check that belongs to it; ZCP_HANDLE_SIZE bytes. */
+void handle_write(const struct zcp *bus, const struct handle *h, char *text);
+
+/* The handle of message `seq` of a publisher, published or not. */
+void handle_of(const struct zcp_pub *pub, uint64_t seq, char *text);
 
 #endif

@@ -429,6 +429,7 @@ struct mgmt {
 	uint64_t participants, topics, ports, links;	/* offsets */
 	uint64_t created;		/* CLOCK_REALTIME ns */
 	char domain[DOMAIN_NAME + 1];
+	uint64_t handle_key[2];		/* random; only members can read it */
 	/* the daemon's own words */
 	alignas(CACHE_LINE) shared_u32 daemon_pid;
 	shared_u32 serial_epoch;	/* 1, and 1 more each time serials wrap */

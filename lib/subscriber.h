@@ -26,7 +26,9 @@ struct zcp_sub {
 	uint32_t port, serial;
 	uint32_t cursors, depth;
 	uint32_t last;			/* of each history: how much is wanted */
-	uint32_t redeems;		/* serial of the one publisher, or 0 */
+	uint32_t redeems;		/* serial of the one publisher, or 0; */
+	uint32_t redeems_port;		/* its place */
+	uint64_t redeems_incarnation;	/* and its participant's incarnation */
 	bool lossy, pattern;
 	uint64_t merge;			/* ns; 0: publishers by turns */
 	struct bell *topic_bell;	/* NULL for a pattern */

@@ -60,7 +60,7 @@ handle() { sed -n "$1p" "$WORK/handles"; }
     start_routed
     run timeout 20 bash -c 'seq 100000 | zcp-pub --handles h | head -n 1; exit "${PIPESTATUS[1]}"'
     assert_equal "$status" 141
-    assert_output --regexp "^zcp:$ZCP_DOMAIN:[0-9a-f.]+:[0-9a-f]{8}\$"
+    assert_output --regexp "^zcp:$ZCP_DOMAIN:[0-9a-f.]+:[0-9a-f]{16}\$"
     eventually all_free
     run timeout 20 bash -c 'zcp-pub --handles h -m one -m two | true; exit "${PIPESTATUS[0]}"'
     [ "$status" = 0 ] || [ "$status" = 141 ]
@@ -98,7 +98,7 @@ $third
 $second"
     assert_line "one"
     assert_line "three"
-    assert_line --partial "cannot redeem handle nonsense: it is none"
+    assert_line --partial "cannot redeem handle nonsense: it is not a zcp handle"
     assert_line --partial "cannot redeem handle $first: redeemed already, or passed over"
     assert_line --partial "cannot redeem handle ${second/%?/}:"
     assert_line --partial "cannot redeem handle ${second%:*}:00000000: forged or mistyped"

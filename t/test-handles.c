@@ -1,5 +1,6 @@
 /* Handles through the API, and what tells readers whence and publishers
  * whether: zcp_redeem(), zcp_sub_source(), zcp_pub_drain(). */
+#include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -8,6 +9,8 @@
 #include "handle.h"
 #include "publisher.h"
 #include "scene.h"
+#include "siphash.h"
+#include "torture/xorshift.h"
 
 static zcp_pub *offer_unlisted(zcp *on)
 {
@@ -18,7 +21,7 @@ static zcp_pub *offer_unlisted(zcp *on)
 	return pub;
 }
 
-static void handle_of(zcp_pub *pub, uint64_t seq, char text[ZCP_HANDLE_SIZE])
+static void give(zcp_pub *pub, uint64_t seq, char text[ZCP_HANDLE_SIZE])
 {
 	must(zcp_handle(pub, seq, text, ZCP_HANDLE_SIZE));
 }
@@ -28,7 +31,7 @@ static zcp_sub *redeemer_of(zcp_pub *pub)
 	char handle[ZCP_HANDLE_SIZE];
 	zcp_sub *sub;
 
-	handle_of(pub, 0, handle);
+	give(pub, 0, handle);
 	must(zcp_redeemer(bus, handle, NULL, &sub));
 	return sub;
 }
@@ -38,7 +41,7 @@ static void expect_redeemed(zcp_sub *sub, zcp_pub *pub, uint64_t seq)
 	char handle[ZCP_HANDLE_SIZE];
 	zcp_msg msg;
 
-	handle_of(pub, seq, handle);
+	give(pub, seq, handle);
 	ck_assert_int_eq(zcp_redeem(sub, handle, &msg), 1);
 	ck_assert_uint_eq(number(&msg), seq);
 	ck_assert_uint_eq(msg.seq, seq);
@@ -80,7 +83,7 @@ START_TEST(a_handle_is_redeemed_in_place_and_once)
 	expect_redeemed(sub, pub, 0);
 	expect_redeemed(sub, pub, 1);
 	/* One that is held stays while later ones are redeemed. */
-	handle_of(pub, 2, handle);
+	give(pub, 2, handle);
 	ck_assert_int_eq(zcp_redeem(sub, handle, &msg), 1);
 	expect_redeemed(sub, pub, 5);
 	ck_assert_uint_eq(number(&msg), 2);
@@ -90,7 +93,7 @@ START_TEST(a_handle_is_redeemed_in_place_and_once)
 	ck_assert_uint_eq(source.pid, (unsigned)getpid());
 	zcp_release(sub, &msg);
 	expect_refused(sub, handle, "redeemed already, or passed over");
-	handle_of(pub, 4, handle);
+	give(pub, 4, handle);
 	expect_refused(sub, handle, "redeemed already, or passed over");
 	zcp_unsubscribe(&sub);
 	zcp_stop_offer(&pub);
@@ -120,7 +123,7 @@ START_TEST(nothing_goes_before_a_first_redeemer_has_come)
 		zcp_msg msg;
 
 		ck_assert_int_eq(zcp_pub_drain(pub, 0), -ZCP_E_TIMEOUT);
-		handle_of(pub, (uint64_t)seq, handle);
+		give(pub, (uint64_t)seq, handle);
 		ck_assert_int_eq(zcp_redeem(sub, handle, &msg), 1);
 		zcp_release(sub, &msg);
 	}
@@ -181,7 +184,7 @@ START_TEST(a_killed_redeemer_gives_back_what_it_held)
 	bus = bus_open("test");
 	pub = offer_unlisted(bus);
 	send_numbers(pub, 0, 10);
-	handle_of(pub, 0, handle);
+	give(pub, 0, handle);
 	ck_assert_int_eq(write(ends[1], handle, sizeof(handle)),
 	    sizeof(handle));
 	ck_assert_int_eq(read(ends[2], &byte, 1), 1);
@@ -275,15 +278,15 @@ START_TEST(what_is_no_handle_of_this_redeemers_is_refused)
 	ck_assert_int_eq(zcp_handle(pub, 0, text, 20), -ZCP_E_ARG);
 	sub = redeemer_of(pub);
 	plain = subscribe(ZCP_RELIABLE);
-	handle_of(pub, 0, handle);
-	handle_of(another, 0, foreign);
+	give(pub, 0, handle);
+	give(another, 0, foreign);
 	ck_assert_int_eq(zcp_redeems(sub, handle), 1);
 	ck_assert_int_eq(zcp_redeems(sub, foreign), 0);
 	ck_assert_int_eq(zcp_redeems(plain, handle), 0);
 	expect_refused(sub, foreign, "another publisher's");
 	expect_refused(plain, handle, "another publisher's");
-	expect_refused(sub, "", "it is none");
-	expect_refused(sub, "zcp:x:1.2.3.4", "it is none");
+	expect_refused(sub, "", "it is not a zcp handle");
+	expect_refused(sub, "zcp:x:1.2.3.4", "it is not a zcp handle");
 	/* Every byte of it counts. */
 	for (size_t i = 0; handle[i] != '\0'; i++) {
 		strcpy(text, handle);
@@ -313,7 +316,7 @@ START_TEST(a_forged_handle_is_refused_and_changes_nothing)
 	/* As a killed publisher leaves it. */
 	slot_begin(&pub->ring->slot[10], 10);
 	for (size_t i = 0; i < sizeof(never) / sizeof(never[0]); i++) {
-		handle_write(pub, never[i], forged);
+		handle_of(pub, never[i], forged);
 		expect_refused(sub, forged, "forged: no such message");
 	}
 	for (uint64_t seq = 0; seq < 10; seq++)
@@ -321,9 +324,193 @@ START_TEST(a_forged_handle_is_refused_and_changes_nothing)
 	must(zcp_pub_drain(pub, 0));
 	for (uint64_t seq = 10; seq < 200; seq++) {
 		send_numbers(pub, seq, seq + 1);
-		handle_write(pub, UINT64_MAX - seq, forged);
+		handle_of(pub, UINT64_MAX - seq, forged);
 		expect_refused(sub, forged, "forged: no such message");
 		expect_redeemed(sub, pub, seq);
+	}
+	zcp_unsubscribe(&sub);
+	zcp_stop_offer(&pub);
+	stop();
+}
+END_TEST
+
+/* As somebody who has seen handles would make one up. */
+static void expect_made_up(zcp_sub *sub, const char *handle,
+    const uint64_t key[2])
+{
+	char text[ZCP_HANDLE_SIZE];
+	char *colon;
+
+	strcpy(text, handle);
+	colon = strrchr(text, ':');
+	colon[-1] = '5';
+	sprintf(colon, ":%016" PRIx64, siphash(key, text,
+	    (size_t)(colon - text)));
+	expect_refused(sub, text, "forged or mistyped: its check is wrong");
+}
+
+START_TEST(nobody_without_the_domains_key_can_make_a_handle_up)
+{
+	static const uint64_t none[2];
+	char handle[ZCP_HANDLE_SIZE], text[ZCP_HANDLE_SIZE + 20];
+	uint64_t key[2], off_by_one[2];
+	zcp_pub *pub;
+	zcp_sub *sub = ten_handles(0, &pub);
+
+	memcpy(key, bus->d.m->handle_key, sizeof(key));
+	ck_assert(key[0] != 0 && key[1] != 0 && key[0] != key[1]);
+	give(pub, 3, handle);
+	expect_made_up(sub, handle, none);
+	memcpy(off_by_one, key, sizeof(key));
+	off_by_one[1] ^= 1;
+	expect_made_up(sub, handle, off_by_one);
+	/* One way to write a handle is enough. */
+	strcpy(text, handle);
+	strcat(text, " ");
+	expect_refused(sub, text, "forged or mistyped");
+	strcpy(strrchr(text, ':'), ":0x");
+	strcat(text, strrchr(handle, ':') + 1);
+	expect_refused(sub, text, "forged or mistyped");
+	strcpy(strrchr(text, ':'), ": ");
+	strcat(text, strrchr(handle, ':') + 1);
+	expect_refused(sub, text, "forged or mistyped");
+	expect_redeemed(sub, pub, 3);
+	zcp_unsubscribe(&sub);
+	zcp_stop_offer(&pub);
+	stop();
+	/* The next domain of that name has a key of its own. */
+	start(0);
+	ck_assert_int_ne(memcmp(key, bus->d.m->handle_key, sizeof(key)), 0);
+	stop();
+}
+END_TEST
+
+START_TEST(what_is_shown_of_a_handle_no_terminal_obeys)
+{
+	char text[8000];
+	zcp_pub *pub;
+	zcp_sub *sub = ten_handles(0, &pub);
+	zcp_msg msg;
+
+	ck_assert_int_eq(zcp_redeem(sub, "zcp:\033[2J\r\n\xc2\x9b", &msg),
+	    -ZCP_E_HANDLE);
+	ck_assert_ptr_nonnull(strstr(zcp_errmsg(), "zcp:?[2J????:"));
+	memset(text, 'x', sizeof(text) - 1);
+	text[sizeof(text) - 1] = '\0';
+	ck_assert_int_eq(zcp_redeem(sub, text, &msg), -ZCP_E_HANDLE);
+	ck_assert_ptr_nonnull(strstr(zcp_errmsg(), "xxx...: it is not"));
+	zcp_unsubscribe(&sub);
+	zcp_stop_offer(&pub);
+	stop();
+}
+END_TEST
+
+/* Any of those at the edges, or one of them and a little. */
+static uint64_t odd_number(uint32_t *x, uint64_t good)
+{
+	static const uint64_t odd[] = { 0, 1, SERIAL_MASK, UINT32_MAX,
+	    NUMBER_MASK, SEQ_MASK, STAMP_BUSY, UINT64_MAX };
+	uint64_t n = odd[xorshift(x) % 8];
+
+	switch (xorshift(x) % 4) {
+	case 0: return good + n;
+	case 1: return n + xorshift(x) % 100 - 50;
+	case 2: return good ^ UINT64_C(1) << xorshift(x) % 64;
+	default: return good + xorshift(x) % 200 - 100;
+	}
+}
+
+static void alter_text(uint32_t *x, char *text)
+{
+	static const char bytes[] = "0123456789abcdef.:zcp-+x \t\n\x80";
+	size_t n = strlen(text), at = xorshift(x) % n;
+
+	switch (xorshift(x) % 4) {
+	case 0:
+		text[at] = bytes[xorshift(x) % (sizeof(bytes) - 1)];
+		break;
+	case 1:
+		memmove(text + at, text + at + 1, n - at);
+		break;
+	case 2:
+		memmove(text + at + 1, text + at, n + 1 - at);
+		break;
+	default:
+		text[at] = '\0';
+	}
+}
+
+/* A handle that a member altered, and gave the check that belongs to it. */
+static void alter_numbers(uint32_t *x, const struct handle *good, char *text)
+{
+	struct handle h = *good;
+
+	switch (xorshift(x) % 8) {
+	case 0: h.instance = (uint32_t)odd_number(x, h.instance); break;
+	case 1: h.incarnation = odd_number(x, h.incarnation); break;
+	case 2: h.port = (uint32_t)odd_number(x, h.port); break;
+	case 3: h.serial = (uint32_t)odd_number(x, h.serial); break;
+	default: h.seq = odd_number(x, h.seq);
+	}
+	handle_write(bus, &h, text);
+}
+
+/* The number of the message that its text names, or none of this publisher. */
+static uint64_t named(zcp_pub *pub, uint64_t from, uint64_t to,
+    const char *text)
+{
+	char handle[ZCP_HANDLE_SIZE];
+
+	for (; from < to; from++) {
+		handle_of(pub, from, handle);
+		if (strcmp(handle, text) == 0)
+			return from;
+	}
+	return UINT64_MAX;
+}
+
+START_TEST(handles_altered_at_random_give_the_message_they_name_or_none)
+{
+	enum { ROUNDS = 20000, AHEAD = 8 };
+	uint64_t sent = 10, next = 0;
+	uint32_t x = 1 + (uint32_t)_i;
+	zcp_pub *pub;
+	zcp_sub *sub = ten_handles(_i, &pub), *other;
+	struct handle good = { .instance = (uint32_t)((struct segment_head *)
+	    bus->d.m)->instance, .incarnation = bus->incarnation,
+	    .port = pub->port, .serial = pub->serial };
+
+	strcpy(good.domain, bus_domain);
+	for (int i = 0; i < ROUNDS; i++) {
+		char text[ZCP_HANDLE_SIZE + 8];
+		uint64_t seq;
+		zcp_msg msg;
+		int rc;
+
+		good.seq = next + xorshift(&x) % AHEAD;
+		handle_write(bus, &good, text);
+		if (i % 2)
+			alter_text(&x, text);
+		else
+			alter_numbers(&x, &good, text);
+		seq = named(pub, next, sent, text);
+		rc = zcp_redeem(sub, text, &msg);
+		ck_assert_msg(rc == (seq == UINT64_MAX ? -ZCP_E_HANDLE : 1),
+		    "%s: %d, %s", text, rc, zcp_errmsg());
+		if (rc == 1) {
+			ck_assert_uint_eq(number(&msg), seq);
+			zcp_release(sub, &msg);
+			next = seq + 1;
+		}
+		/* Its publisher and its redeemer are as they were. */
+		for (; sent < next + AHEAD; sent++)
+			send_numbers(pub, sent, sent + 1);
+		if (i % 16 == 0)
+			expect_redeemed(sub, pub, next++);
+		if (i % 64 == 0 && (rc = zcp_redeemer(bus, text, NULL,
+		    &other)) == 0)
+			zcp_unsubscribe(&other);
+		ck_assert(rc == 0 || rc == 1 || rc == -ZCP_E_HANDLE);
 	}
 	zcp_unsubscribe(&sub);
 	zcp_stop_offer(&pub);
@@ -344,7 +531,7 @@ START_TEST(a_late_redeemer_is_told_what_went_before_it_came)
 		send_number(pub, seq, 8);
 	late = redeemer_of(pub);
 	for (uint64_t seq = 0; seq < 5; seq++) {
-		handle_of(pub, seq, handle);
+		give(pub, seq, handle);
 		expect_refused(late, handle, "stale: its message was given up "
 		    "before this redeemer came");
 	}
@@ -371,10 +558,10 @@ START_TEST(a_handle_for_which_there_is_no_hold_is_redeemed_after_a_release)
 	start(_i);
 	pub = offer_unlisted(bus);
 	send_numbers(pub, 0, 10);
-	handle_of(pub, 0, handle);
+	give(pub, 0, handle);
 	must(zcp_redeemer(bus, handle, &one, &sub));
 	ck_assert_int_eq(zcp_redeem(sub, handle, &msg), 1);
-	handle_of(pub, 2, handle);
+	give(pub, 2, handle);
 	ck_assert_int_eq(zcp_redeem(sub, handle, &next), -ZCP_E_HOLDS);
 	ck_assert_ptr_null(next.data);
 	expect_redeemed(sub, pub, 1);
@@ -397,7 +584,7 @@ START_TEST(a_handle_of_a_message_that_makes_no_sense_is_passed_over)
 
 	slot_put(&slot->place, chunk_id(MAX_POOLS + 1, 5));
 	expect_redeemed(sub, pub, 7);
-	handle_of(pub, 8, handle);
+	give(pub, 8, handle);
 	ck_assert_int_eq(zcp_redeem(sub, handle, &msg), -ZCP_E_DAMAGED);
 	ck_assert_uint_eq(msg.lost, 1);
 	slot_put(&slot->place, place);
@@ -517,6 +704,10 @@ int main(void)
 	in_each_mode(t, handles_outlive_a_killed_daemon);
 	tcase_add_test(t, what_is_no_handle_of_this_redeemers_is_refused);
 	in_each_mode(t, a_forged_handle_is_refused_and_changes_nothing);
+	tcase_add_test(t, nobody_without_the_domains_key_can_make_a_handle_up);
+	in_each_mode(t,
+	    handles_altered_at_random_give_the_message_they_name_or_none);
+	tcase_add_test(t, what_is_shown_of_a_handle_no_terminal_obeys);
 	in_each_mode(t, a_late_redeemer_is_told_what_went_before_it_came);
 	in_each_mode(t,
 	    a_handle_for_which_there_is_no_hold_is_redeemed_after_a_release);

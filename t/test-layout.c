@@ -10,6 +10,7 @@
 #include "readers.h"
 #include "ring.h"
 #include "run.h"
+#include "siphash.h"
 #include "topic.h"
 #include "zcp.h"
 
@@ -57,6 +58,38 @@ START_TEST(a_link_gives_back_its_four_parts)
 	ck_assert_uint_eq(link_cursor(link), 0xffff);
 	ck_assert_uint_eq(link_serial(link), SERIAL_MASK);
 	ck_assert_uint_eq(link_flags(link), 5);
+}
+END_TEST
+
+/* ---- hashes --------------------------------------------------------------------- */
+
+/* The vectors that its authors published: the bytes 0, 1, 2, ... under the key
+ * of the bytes 0 to 15. */
+START_TEST(siphash_gives_the_published_values)
+{
+	static const struct { size_t size; uint64_t hash; } vectors[] = {
+		{ 0, UINT64_C(0x726fdb47dd0e0e31) },
+		{ 1, UINT64_C(0x74f839c593dc67fd) },
+		{ 2, UINT64_C(0x0d6c8009d9a94f5a) },
+		{ 3, UINT64_C(0x85676696d7fb7e2d) },
+		{ 4, UINT64_C(0xcf2794e0277187b7) },
+		{ 5, UINT64_C(0x18765564cd99a68d) },
+		{ 6, UINT64_C(0xcbc9466e58fee3ce) },
+		{ 7, UINT64_C(0xab0200f58b01d137) },
+		{ 8, UINT64_C(0x93f5f5799a932462) },
+		{ 15, UINT64_C(0xa129ca6149be45e5) },
+		{ 16, UINT64_C(0x3f2acc7f57c29bdb) },
+		{ 63, UINT64_C(0x958a324ceb064572) },
+	};
+	unsigned char bytes[64];
+	uint64_t key[2];
+
+	for (unsigned i = 0; i < sizeof(bytes); i++)
+		bytes[i] = (unsigned char)i;
+	memcpy(key, bytes, sizeof(key));
+	for (size_t i = 0; i < sizeof(vectors) / sizeof(vectors[0]); i++)
+		ck_assert_uint_eq(siphash(key, bytes, vectors[i].size),
+		    vectors[i].hash);
 }
 END_TEST
 
@@ -546,6 +579,7 @@ int main(void)
 	tcase_set_timeout(t, 120);
 	tcase_add_test(t, a_word_gives_back_state_serial_and_number);
 	tcase_add_test(t, numbers_compare_right_across_their_wrap);
+	tcase_add_test(t, siphash_gives_the_published_values);
 	tcase_add_test(t, no_number_is_widened_to_one_that_no_stamp_can_say);
 	tcase_add_test(t, a_link_gives_back_its_four_parts);
 	tcase_add_test(t,

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/random.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -103,9 +104,13 @@ static void fill_pools(struct mgmt *m, const struct settings *s,
 	m->pools = s->pools;
 }
 
-static void fill_mgmt(struct mgmt *m, const struct settings *s)
+static int fill_mgmt(struct mgmt *m, const struct settings *s)
 {
 	struct timespec now;
+
+	if (getrandom(m->handle_key, sizeof(m->handle_key), 0) !=
+	    (ssize_t)sizeof(m->handle_key))
+		return error_sys("cannot make a key for handles");
 
 	clock_gettime(CLOCK_REALTIME, &now);
 	m->created = (uint64_t)now.tv_sec * NS_PER_S + (uint64_t)now.tv_nsec;
@@ -125,6 +130,7 @@ static void fill_mgmt(struct mgmt *m, const struct settings *s)
 	snprintf(m->domain, sizeof(m->domain), "%s", s->domain);
 	fact_publish32(&m->serial_next, 1);
 	fact_publish32(&m->serial_epoch, 1);
+	return 0;
 }
 
 int domain_create(const struct settings *s)
@@ -153,7 +159,8 @@ int domain_create(const struct settings *s)
 	if ((rc = segment_create(&data, path, PART_DATA, z.data,
 	    z.data_committed, instance, s->mode)) < 0)
 		goto out;
-	fill_mgmt(mgmt.base, s);
+	if ((rc = fill_mgmt(mgmt.base, s)) < 0)
+		goto out;
 	fill_pools(mgmt.base, s, &pool);
 	segment_ready(&data);
 	segment_ready(&pool);

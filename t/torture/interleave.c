@@ -562,10 +562,10 @@ static int send_patiently(zcp_pub *pub, const void *data, size_t size)
 
 static void make_handles(zcp_pub *pub, uint32_t i)
 {
-	handle_write(pub, i, handles.text[i]);
-	handle_write(pub, STAMP_BUSY | (i + 1), handles.half_written[i]);
-	handle_write(pub, UINT64_MAX, handles.last_of_all);
-	handle_write(pub, i + 2 * SLOTS, handles.far);
+	handle_of(pub, i, handles.text[i]);
+	handle_of(pub, STAMP_BUSY | (i + 1), handles.half_written[i]);
+	handle_of(pub, UINT64_MAX, handles.last_of_all);
+	handle_of(pub, i + 2 * SLOTS, handles.far);
 	/* Who reads them from a pipe sees what was stored before. */
 	fence_full();
 	handles.made = i + 1;
