@@ -185,6 +185,13 @@ void bus_stop_leaving_history(void)
 	ck_assert_int_eq(files_left(name, sizeof(name)), 0);
 }
 
+void bus_stop_leaving_damage(void)
+{
+	bus_end_daemon();
+	remove_runtime_dir();
+	domain_remove(geteuid(), bus_domain);
+}
+
 void must(int rc)
 {
 	ck_assert_msg(rc >= 0, "%s", zcp_errmsg());

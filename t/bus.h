@@ -26,6 +26,8 @@ pid_t bus_restart(const struct settings *s);
 void bus_stop(void);
 /* Ends it, and removes the segments that it must have left for history. */
 void bus_stop_leaving_history(void);
+/* The same, whatever it left. */
+void bus_stop_leaving_damage(void);
 /* SIGTERM; its segments stay if something in them must. */
 void bus_end_daemon(void);
 /* kill -9 */

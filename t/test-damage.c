@@ -2,9 +2,12 @@
  * made up.  Whoever reads them is told, and goes on. */
 #include <stdio.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "atomics.h"
+#include "control.h"
+#include "fuzz/image.h"
 #include "publisher.h"
 #include "scene.h"
 
@@ -130,6 +133,120 @@ START_TEST(a_tap_leaves_a_ring_with_a_damaged_tail)
 }
 END_TEST
 
+/* ---- a live daemon ------------------------------------------------------------- */
+
+enum { DAMAGES = 4000, PINGS_EVERY = 8 };
+
+static void come_and_go(void (*work)(zcp *on))
+{
+	zcp_options o = { .timeout = 20 * NS_PER_MS };
+	zcp *on;
+
+	for (;;)
+		if (zcp_open(&on, &o) == 0) {
+			work(on);
+			zcp_close(&on);
+		}
+}
+
+static void publish_some(zcp *on)
+{
+	zcp_pub_options o = { .slots = 16, .history = 4,
+	    .retain = 10 * NS_PER_MS };
+	char text[200] = "";
+	zcp_pub *pub;
+
+	if (zcp_offer(on, "t", &o, &pub) < 0)
+		return;
+	for (int i = 0; i < 100 && zcp_send(pub, text, i % 2 ? 200 : 8, 0,
+	    NS_PER_MS) >= 0; i++)
+		;
+	zcp_stop_offer(&pub);
+}
+
+static void read_some(zcp *on)
+{
+	zcp_sub_options o = { .holds = 4, .publishers = 8 };
+	zcp_sub *sub;
+	zcp_msg msg;
+
+	if (zcp_subscribe(on, "*", &o, &sub) < 0)
+		return;
+	for (int i = 0; i < 100; i++) {
+		int rc = zcp_take(sub, &msg);
+
+		if (rc == 1)
+			zcp_release(sub, &msg);
+		else if (rc < 0 || zcp_wait(sub, NS_PER_MS) < 0)
+			break;
+	}
+	zcp_unsubscribe(&sub);
+}
+
+static void publish_role(void *arg)
+{
+	(void)arg;
+	come_and_go(publish_some);
+}
+
+static void read_role(void *arg)
+{
+	(void)arg;
+	come_and_go(read_some);
+}
+
+static void must_live(pid_t pid, const char *who)
+{
+	int status;
+	pid_t ended = waitpid(pid, &status, WNOHANG);
+
+	ck_assert_msg(ended == 0, "%s ended with %#x", who, status);
+}
+
+static void must_answer(const char *request)
+{
+	char reply[CONTROL_REPLY];
+	uint64_t began = clock_ns();
+
+	must(control_call(bus_domain, request, reply, sizeof(reply),
+	    began + NS_PER_S));
+}
+
+/*
+ * Whatever is changed in its files while it works, the daemon answers within a
+ * second, neither it nor its members crash, and (which a build with
+ * AddressSanitizer sees) it writes into no table beyond its end.
+ */
+START_TEST(a_daemon_whose_files_are_damaged_under_it_answers_within_a_second)
+{
+	struct settings s = bus_settings();
+	uint32_t seed = (uint32_t)getpid() << 4 | (uint32_t)_i | 1;
+	pid_t daemon, publishers[2], reader;
+
+	fprintf(stderr, "seed %u\n", seed);
+	s.heartbeat = 20 * NS_PER_MS;
+	daemon = bus_start(&s);
+	for (int i = 0; i < 2; i++)
+		publishers[i] = in_process(publish_role, NULL);
+	reader = in_process(read_role, NULL);
+	for (int i = 0; i < DAMAGES; i++) {
+		image_damage(bus_domain, &seed);
+		if (i % PINGS_EVERY == 0)
+			must_answer(i / PINGS_EVERY % 8 == 0 ? "STATUS" :
+			    i / PINGS_EVERY % 8 == 1 ? "DUMP" : "PING");
+		must_live(daemon, "the daemon");
+		for (int k = 0; k < 2; k++)
+			must_live(publishers[k], "a publisher");
+		must_live(reader, "the reader");
+	}
+	for (int k = 0; k < 2; k++)
+		kill_process(publishers[k]);
+	kill_process(reader);
+	must_answer("PING");
+	bus_stop_leaving_damage();
+}
+END_TEST
+
 int main(void)
 {
 	TCase *t = tcase_create("damage");
@@ -141,5 +258,8 @@ int main(void)
 	    a_reader_leaves_a_ring_with_a_damaged_tail_and_tells_the_loss, 0, 4);
 	tcase_add_test(t, who_comes_to_a_ring_with_a_damaged_tail_is_told);
 	tcase_add_test(t, a_tap_leaves_a_ring_with_a_damaged_tail);
+	tcase_add_loop_test(t,
+	    a_daemon_whose_files_are_damaged_under_it_answers_within_a_second,
+	    0, 8);
 	return run_tests("damage", t);
 }

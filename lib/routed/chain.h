@@ -15,6 +15,7 @@
 struct chain {
 	uint32_t *first, *last;		/* by list */
 	uint32_t *next, *prev;		/* by index */
+	uint32_t *list;			/* by index: CHAIN_END where it is on none */
 	uint32_t lists, indices;
 };
 
@@ -24,7 +25,15 @@ void chain_close(struct chain *c);
 
 /* Puts `i`, which is on no list, to the end of one. */
 void chain_add(struct chain *c, uint32_t list, uint32_t i);
-void chain_remove(struct chain *c, uint32_t list, uint32_t i);
+/* Takes it off its list, if it is on one. */
+void chain_remove(struct chain *c, uint32_t i);
+
+/* The list that `i` is on, or CHAIN_END: the daemon's own knowledge of what the
+ * shared table says, too. */
+static inline uint32_t chain_of(const struct chain *c, uint32_t i)
+{
+	return c->list[i];
+}
 
 static inline uint32_t chain_first(const struct chain *c, uint32_t list)
 {

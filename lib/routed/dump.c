@@ -26,7 +26,7 @@ static void dump_topic(struct routed *r, struct text *t, uint32_t i)
 	uint32_t state = fact_load32(&topic->state);
 
 	if (state != TOPIC_FREE)
-		text_add(t, "topic=%u name=%s kind=%s publishers=%u "
+		text_add(t, "topic=%u name=%.191s kind=%s publishers=%u "
 		    "subscribers=%u\n", i, topic->name,
 		    state == TOPIC_PATTERN ? "pattern" : "topic",
 		    topic->publishers, topic->subscribers);
@@ -38,7 +38,7 @@ static void dump_participant(struct routed *r, struct text *t, uint32_t i)
 	uint32_t state = fact_load32(&p->state);
 
 	if (state != PARTICIPANT_FREE)
-		text_add(t, "participant=%u name=%s pid=%u uid=%u gid=%u "
+		text_add(t, "participant=%u name=%.63s pid=%u uid=%u gid=%u "
 		    "start_time=%" PRIu64 " pid_namespace=%" PRIu64
 		    " incarnation=%" PRIu64 " state=%u flags=%u\n", i,
 		    p->name, p->pid, p->uid, p->gid, p->start_time,
@@ -51,7 +51,7 @@ static void dump_ring(struct routed *r, struct text *t, const struct port *p)
 	uint32_t slots;
 	const struct ring *ring = port_ring(r, p, &slots);
 
-	if (p->kind == PORT_PUBLISHER && ring != NULL)
+	if (ring != NULL)
 		text_add(t, " tail=%" PRIu64 " head=%" PRIu64 " closed=%u",
 		    word_number(tail_load(ring)), news_load(&ring->head),
 		    fact_load32(&ring->closed));
@@ -60,7 +60,7 @@ static void dump_ring(struct routed *r, struct text *t, const struct port *p)
 static void dump_port(struct routed *r, struct text *t, uint32_t i)
 {
 	const struct port *p = &r->d.ports[i];
-	uint64_t e = fact_load(&p->links);
+	uint64_t e = links_of(r, i);
 
 	if (fact_load32(&p->state) == PORT_FREE)
 		return;
@@ -132,7 +132,7 @@ static uint64_t table_size(struct routed *r, uint64_t table)
 static uint64_t dump_one_link(struct routed *r, struct text *t, uint64_t i)
 {
 	const struct port *p = &r->d.ports[i >> 16];
-	uint64_t e = fact_load(&p->links);
+	uint64_t e = links_of(r, (uint32_t)(i >> 16));
 
 	if (p->kind != PORT_PUBLISHER || (i & 0xffff) >= extent_count(e) ||
 	    fact_load32(&p->state) == PORT_FREE)

@@ -17,7 +17,14 @@
 
 static uint64_t extent_of(const struct routed *r, uint32_t port)
 {
-	return fact_load(&r->d.ports[port].links);
+	return links_of(r, port);
+}
+
+/* In the directory, and what we know of it. */
+static void publish_extent(struct routed *r, uint32_t port, uint64_t extent)
+{
+	r->links[port] = extent;
+	fact_publish(&r->d.ports[port].links, extent);
 }
 
 void generation_bump(struct routed *r, uint32_t port)
@@ -37,7 +44,7 @@ int links_rebuild(struct routed *r)
 	if (r->link_used == NULL)
 		return error_set(ZCP_E_SYS, "out of memory");
 	for (uint32_t i = 0; i < r->d.max_ports; i++) {
-		uint64_t e = extent_of(r, i);
+		uint64_t e = fact_load(&r->d.ports[i].links);
 
 		if (extent_first(e) > r->d.max_links ||
 		    extent_capacity(e) > r->d.max_links - extent_first(e) ||
@@ -45,6 +52,12 @@ int links_rebuild(struct routed *r)
 			return error_set(ZCP_E_DAMAGED, "domain %s: port %u "
 			    "has a list of links that lies outside of the "
 			    "table", r->d.name, i);
+		if (extent_capacity(e) > 0 && memchr(r->link_used +
+		    extent_first(e), 1, extent_capacity(e)) != NULL)
+			return error_set(ZCP_E_DAMAGED, "domain %s: port %u "
+			    "has a list of links that is another port's, too",
+			    r->d.name, i);
+		r->links[i] = e;
 		mark(r, e, 1);
 	}
 	return 0;
@@ -89,8 +102,8 @@ static int move_list(struct routed *r, uint32_t port)
 		fact_publish(&r->d.links[first + i],
 		    fact_load(&r->d.links[extent_first(e) + i]));
 	generation_bump(r, port);
-	fact_publish(&r->d.ports[port].links,
-	    extent_make(first, bigger(e), extent_count(e)));
+	publish_extent(r, port, extent_make(first, bigger(e),
+	    extent_count(e)));
 	mark(r, extent_of(r, port), 1);
 	generation_bump(r, port);
 	mark(r, e, 0);
@@ -112,7 +125,7 @@ int link_add(struct routed *r, uint32_t port, uint64_t link)
 	}
 	generation_bump(r, port);
 	fact_publish(&r->d.links[extent_first(e) + extent_count(e)], link);
-	fact_publish(&r->d.ports[port].links, extent_make(extent_first(e),
+	publish_extent(r, port, extent_make(extent_first(e),
 	    extent_capacity(e), extent_count(e) + 1));
 	generation_bump(r, port);
 	return 0;
@@ -126,7 +139,7 @@ static void remove_at(struct routed *r, uint32_t port, uint32_t i)
 	generation_bump(r, port);
 	fact_publish(&r->d.links[extent_first(e) + i],
 	    fact_load(&r->d.links[last]));
-	fact_publish(&r->d.ports[port].links, extent_make(extent_first(e),
+	publish_extent(r, port, extent_make(extent_first(e),
 	    extent_capacity(e), extent_count(e) - 1));
 	generation_bump(r, port);
 }
@@ -171,7 +184,7 @@ void links_release(struct routed *r, uint32_t port)
 	uint64_t e = extent_of(r, port);
 
 	generation_bump(r, port);
-	fact_publish(&r->d.ports[port].links, 0);
+	publish_extent(r, port, 0);
 	generation_bump(r, port);
 	mark(r, e, 0);
 }

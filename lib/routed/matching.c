@@ -17,29 +17,19 @@ static bool is(const struct routed *r, uint32_t port, enum port_kind kind,
     enum port_state state)
 {
 	return fact_load32(&port_of(r, port)->state) == (uint32_t)state &&
-	    port_of(r, port)->kind == (uint32_t)kind;
+	    r->shape[port].kind == (uint32_t)kind;
 }
 
 /* ---- a subscription's file -------------------------------------------------- */
 
-static struct subscription *subscription_of(struct routed *r, uint32_t port)
-{
-	const struct port *p = port_of(r, port);
-	struct peer *peer = r->watch[p->participant].peer;
-
-	return peer == NULL ? NULL :
-	    peer_subscription(peer, p->offset, p->slots, p->history);
-}
-
 const struct cursor *port_cursor(struct routed *r, uint32_t subscriber,
     uint32_t cursor)
 {
-	const struct port *p = port_of(r, subscriber);
-	const struct subscription *s = subscriber >= r->d.max_ports ||
-	    p->kind != PORT_SUBSCRIBER ? NULL : subscription_of(r, subscriber);
+	const struct subscription *s = subscriber >= r->d.max_ports ? NULL :
+	    port_subscription(r, subscriber);
 
-	return s == NULL || cursor >= p->slots ? NULL :
-	    subscription_cursor(s, p->history, cursor);
+	return s == NULL || cursor >= r->shape[subscriber].slots ? NULL :
+	    subscription_cursor(s, r->shape[subscriber].history, cursor);
 }
 
 static bool line_shows_holds(const struct cursor *c)
@@ -51,11 +41,11 @@ static bool line_shows_holds(const struct cursor *c)
 
 bool holds_shown(struct routed *r, uint32_t port)
 {
-	const struct port *p = port_of(r, port);
-	struct subscription *s = subscription_of(r, port);
+	const struct shape *shape = &r->shape[port];
+	struct subscription *s = port_subscription(r, port);
 
-	for (uint32_t i = 0; s != NULL && i < p->slots; i++)
-		if (line_shows_holds(subscription_cursor(s, p->history, i)))
+	for (uint32_t i = 0; s != NULL && i < shape->slots; i++)
+		if (line_shows_holds(subscription_cursor(s, shape->history, i)))
 			return true;
 	return false;
 }
@@ -63,11 +53,13 @@ bool holds_shown(struct routed *r, uint32_t port)
 shared_u64 *port_over(struct routed *r, uint32_t subscriber,
     uint32_t cursor)
 {
-	const struct port *p = port_of(r, subscriber);
+	const struct shape *shape;
 
-	return port_cursor(r, subscriber, cursor) == NULL ? NULL :
-	    subscription_over(subscription_of(r, subscriber), p->slots,
-	    p->history, cursor);
+	if (port_cursor(r, subscriber, cursor) == NULL)
+		return NULL;
+	shape = &r->shape[subscriber];
+	return subscription_over(port_subscription(r, subscriber),
+	    shape->slots, shape->history, cursor);
 }
 
 /* Has its reader yet to tell of a ring that has gone? */
@@ -80,12 +72,13 @@ static bool untold(uint64_t at, uint64_t over)
  * left to be told of. */
 static uint32_t free_cursor(struct routed *r, uint32_t subscriber)
 {
-	const struct port *p = port_of(r, subscriber);
-	struct subscription *s = subscription_of(r, subscriber);
-	uint64_t e = fact_load(&p->links);
+	const struct shape *shape = &r->shape[subscriber];
+	struct subscription *s = port_subscription(r, subscriber);
+	uint64_t e = links_of(r, subscriber);
 
-	for (uint32_t i = 0; s != NULL && i < p->slots; i++) {
-		const struct cursor *c = subscription_cursor(s, p->history, i);
+	for (uint32_t i = 0; s != NULL && i < shape->slots; i++) {
+		const struct cursor *c = subscription_cursor(s, shape->history,
+		    i);
 		uint64_t at = cursor_load(c);
 		bool taken = (at != 0 && word_state(at) != CURSOR_LET_GO) ||
 		    untold(at, over_load(port_over(r, subscriber, i))) ||
@@ -106,14 +99,15 @@ static uint32_t flags_of(struct routed *r, uint32_t publisher,
     uint32_t subscriber)
 {
 	const struct port *p = port_of(r, publisher), *s = port_of(r, subscriber);
-	const struct participant *reader = &r->d.participants[s->participant];
-	struct subscription *sub = subscription_of(r, subscriber);
+	const struct participant *reader = owner_of_port(r, subscriber);
+	struct subscription *sub = port_subscription(r, subscriber);
 	uint32_t flags = 0;
 
 	if (p->flags & s->flags & PORT_RELIABLE)
 		flags |= LINK_RELIABLE;
-	if (fact_load32(&reader->flags) & PARTICIPANT_STALLED &&
-	    stall_demotes(r, s->participant))
+	if (reader != NULL &&
+	    fact_load32(&reader->flags) & PARTICIPANT_STALLED &&
+	    stall_demotes(r, port_owner(r, subscriber)))
 		flags |= LINK_DEMOTED;
 	/* It was there, and open, before this publisher came. */
 	if (s->registration < p->registration && sub != NULL &&
@@ -124,7 +118,7 @@ static uint32_t flags_of(struct routed *r, uint32_t publisher,
 
 static void part_from_ended(struct routed *r, uint32_t subscriber)
 {
-	uint64_t e = fact_load(&port_of(r, subscriber)->links);
+	uint64_t e = links_of(r, subscriber);
 
 	for (uint32_t i = extent_count(e); i-- > 0;) {
 		uint32_t p = link_port(fact_load(
@@ -143,15 +137,15 @@ static void beyond_cursors(struct routed *r, uint32_t publisher,
 {
 	struct port *s = port_of(r, subscriber);
 	uint32_t n = fact_load32(&s->unfollowed);
+	char who[OWNER_TEXT];
 
 	fact_publish32(&s->unfollowed, n + 1);
-	if (n == 0)
-		log_warn("%s (pid %u) follows %u publishers of %s, as many as "
-		    "it asked for; it will miss %s and what comes",
-		    r->d.participants[s->participant].name,
-		    r->d.participants[s->participant].pid, s->slots,
-		    r->d.topics[s->topic].name,
-		    r->d.topics[port_of(r, publisher)->topic].name);
+	if (n > 0)
+		return;
+	owner_text(r, subscriber, who);
+	log_warn("%s follows %u publishers of %s, as many as it asked for; it "
+	    "will miss %s and what comes", who, port_cursors(r, subscriber),
+	    port_topic_text(r, subscriber), port_topic_text(r, publisher));
 }
 
 static int link_ports(struct routed *r, uint32_t publisher,
@@ -159,6 +153,7 @@ static int link_ports(struct routed *r, uint32_t publisher,
 {
 	struct port *s = port_of(r, subscriber);
 	uint32_t cursor = free_cursor(r, subscriber), flags;
+	char who[OWNER_TEXT];
 	int rc;
 
 	if (cursor == UINT32_MAX) {
@@ -170,13 +165,13 @@ static int link_ports(struct routed *r, uint32_t publisher,
 		beyond_cursors(r, publisher, subscriber);
 		return 0;
 	}
-	if (cursor == UINT32_MAX)
-		return error_set(ZCP_E_REFUSED, "the subscription of %s (pid "
-		    "%u) to %s follows %u publishers already, as many as it "
-		    "asked for (zcp_sub_options.publishers)",
-		    r->d.participants[s->participant].name,
-		    r->d.participants[s->participant].pid,
-		    r->d.topics[s->topic].name, s->slots);
+	if (cursor == UINT32_MAX) {
+		owner_text(r, subscriber, who);
+		return error_set(ZCP_E_REFUSED, "the subscription of %s to %s "
+		    "follows %u publishers already, as many as it asked for "
+		    "(zcp_sub_options.publishers)", who,
+		    port_topic_text(r, subscriber), port_cursors(r, subscriber));
+	}
 	flags = flags_of(r, publisher, subscriber);
 	/* Told, and never again mistaken for the new one's. */
 	over_store(port_over(r, subscriber, cursor), 0);
@@ -194,8 +189,9 @@ static int link_ports(struct routed *r, uint32_t publisher,
 static void tell(struct routed *r, uint32_t publisher)
 {
 	/* Readers that sleep on the topic, patterns that sleep on any news. */
-	bell_announce(domain_bell(&r->d,
-	    bell_of_topic(port_of(r, publisher)->topic)));
+	if (port_topic(r, publisher) < r->d.max_topics)
+		bell_announce(domain_bell(&r->d,
+		    bell_of_topic(port_topic(r, publisher))));
 	bell_announce(domain_bell(&r->d, BELL_DOMAIN));
 }
 
@@ -222,7 +218,7 @@ typedef int meeting(struct routed *r, uint32_t publisher, uint32_t subscriber,
 static int meet_topic(struct routed *r, uint32_t port, uint32_t topic,
     meeting *visit, void *arg)
 {
-	bool publishes = port_of(r, port)->kind == PORT_PUBLISHER;
+	bool publishes = r->shape[port].kind == PORT_PUBLISHER;
 	int rc;
 
 	chain_each(&r->of_topic, topic, i, after) {
@@ -240,19 +236,21 @@ static int meet_topic(struct routed *r, uint32_t port, uint32_t topic,
  */
 static int meet_all(struct routed *r, uint32_t port, meeting *visit, void *arg)
 {
-	const struct port *p = port_of(r, port);
-	const char *name = r->d.topics[p->topic].name;
-	bool pattern = fact_load32(&r->d.topics[p->topic].state) ==
-	    TOPIC_PATTERN;
+	uint32_t topic = port_topic(r, port);
+	const char *name = topic_text(r, topic);
+	bool pattern = topic != CHAIN_END &&
+	    chain_of(&r->of_kind, topic) == TOPIC_PATTERN;
 	enum topic_state others = pattern ? TOPIC_NAMED : TOPIC_PATTERN;
 	int rc;
 
-	if (!pattern && (rc = meet_topic(r, port, p->topic, visit, arg)) < 0)
+	if (topic == CHAIN_END)
+		return 0;
+	if (!pattern && (rc = meet_topic(r, port, topic, visit, arg)) < 0)
 		return rc;
-	if (!pattern && p->kind == PORT_SUBSCRIBER)
+	if (!pattern && r->shape[port].kind == PORT_SUBSCRIBER)
 		return 0;
 	chain_each(&r->of_kind, others, i, after) {
-		const char *other = r->d.topics[i].name;
+		const char *other = topic_text(r, i);
 
 		if (topic_matches(pattern ? name : other,
 		    pattern ? other : name) &&
@@ -281,12 +279,12 @@ static int enough_cursors(struct routed *r, uint32_t subscriber)
 	if (n == 0 && port_of(r, subscriber)->redeems != 0)
 		return error_set(ZCP_E_REFUSED, "the publisher that gave the "
 		    "handle has gone");
-	if (n <= port_of(r, subscriber)->slots)
+	if (n <= port_cursors(r, subscriber))
 		return 0;
 	error_set(ZCP_E_REFUSED, "%u publishers are there, those that ended "
 	    "and left their history included, and the subscription follows %u "
 	    "at most (zcp_sub_options.publishers; by hand cursors=%u)", n,
-	    port_of(r, subscriber)->slots, n);
+	    port_cursors(r, subscriber), n);
 	error_number("needed", n);
 	return -ZCP_E_REFUSED;
 }
@@ -303,7 +301,7 @@ static int link_one(struct routed *r, uint32_t publisher, uint32_t subscriber,
 
 int match_port(struct routed *r, uint32_t port)
 {
-	bool publishes = port_of(r, port)->kind == PORT_PUBLISHER;
+	bool publishes = r->shape[port].kind == PORT_PUBLISHER;
 	int rc;
 
 	if ((!publishes && (rc = enough_cursors(r, port)) < 0) ||
@@ -333,7 +331,7 @@ void unmatch_port(struct routed *r, uint32_t port)
 	struct port *p = port_of(r, port);
 	uint64_t e;
 
-	while (extent_count(e = fact_load(&p->links)) > 0) {
+	while (extent_count(e = links_of(r, port)) > 0) {
 		uint64_t link = fact_load(&r->d.links[extent_first(e)]);
 		uint32_t other = link_port(link);
 
@@ -342,19 +340,19 @@ void unmatch_port(struct routed *r, uint32_t port)
 				open_gate(r, other, port, link);
 			link_remove(r, other, port);
 			/* A publisher may have waited for this reader. */
-			if (p->kind == PORT_SUBSCRIBER)
+			if (r->shape[port].kind == PORT_SUBSCRIBER)
 				bell_announce(domain_bell(&r->d,
 				    bell_of_port(r->d.max_topics, other)));
 		}
 		link_remove(r, port, other);
 	}
-	if (p->kind == PORT_PUBLISHER)
+	if (r->shape[port].kind == PORT_PUBLISHER)
 		tell(r, port);
 }
 
 static void demote_port(struct routed *r, uint32_t port, bool on)
 {
-	uint64_t e = fact_load(&port_of(r, port)->links);
+	uint64_t e = links_of(r, port);
 
 	for (uint32_t i = 0; i < extent_count(e); i++) {
 		uint32_t publisher = link_port(fact_load(
@@ -380,6 +378,7 @@ static bool clings(struct routed *r, uint64_t link, uint32_t serial)
 {
 	uint32_t s = link_port(link);
 	const struct cursor *c = port_cursor(r, s, link_cursor(link));
+	const struct subscription *sub;
 	uint64_t at;
 
 	if (c == NULL || !is(r, s, PORT_SUBSCRIBER, PORT_OPEN))
@@ -388,13 +387,14 @@ static bool clings(struct routed *r, uint64_t link, uint32_t serial)
 	if (word_serial(at) == serial)
 		return word_state(at) != CURSOR_LET_GO;
 	/* there first, it shall at least see us come and go */
-	return (link_flags(link) & LINK_FROM_START) && fact_load32(
-	    &subscription_of(r, s)->opened) == SUBSCRIPTION_OPEN;
+	return (link_flags(link) & LINK_FROM_START) &&
+	    (sub = port_subscription(r, s)) != NULL &&
+	    fact_load32(&sub->opened) == SUBSCRIPTION_OPEN;
 }
 
 uint32_t match_clinging(struct routed *r, uint32_t port)
 {
-	uint64_t e = fact_load(&port_of(r, port)->links);
+	uint64_t e = links_of(r, port);
 	uint32_t serial = fact_load32(&port_of(r, port)->serial), n = 0;
 
 	for (uint32_t i = 0; i < extent_count(e); i++)
@@ -412,7 +412,7 @@ uint32_t match_clinging(struct routed *r, uint32_t port)
  */
 void match_over(struct routed *r, uint32_t port, uint64_t end)
 {
-	uint64_t e = fact_load(&port_of(r, port)->links);
+	uint64_t e = links_of(r, port);
 	uint32_t serial = fact_load32(&port_of(r, port)->serial);
 	uint64_t over = over_make(is(r, port, PORT_PUBLISHER, PORT_DEAD) ?
 	    OVER_DIED : OVER_CLOSED, serial, end);
@@ -430,7 +430,7 @@ void match_over(struct routed *r, uint32_t port, uint64_t end)
 bool match_part(struct routed *r, uint32_t port)
 {
 	uint32_t serial = fact_load32(&port_of(r, port)->serial);
-	uint64_t e = fact_load(&port_of(r, port)->links);
+	uint64_t e = links_of(r, port);
 
 	for (uint32_t i = extent_count(e); i-- > 0;) {
 		uint64_t link = fact_load(&r->d.links[extent_first(e) + i]);
@@ -444,7 +444,7 @@ bool match_part(struct routed *r, uint32_t port)
 			link_remove(r, s, port);
 		}
 	}
-	return extent_count(fact_load(&port_of(r, port)->links)) > 0;
+	return extent_count(links_of(r, port)) > 0;
 }
 
 /* ---- repair ------------------------------------------------------------------------- */
@@ -452,7 +452,7 @@ bool match_part(struct routed *r, uint32_t port)
 static bool linked(const struct routed *r, uint32_t port, uint32_t other,
     uint64_t *link)
 {
-	uint64_t e = fact_load(&port_of(r, port)->links);
+	uint64_t e = port < r->d.max_ports ? links_of(r, port) : 0;
 
 	for (uint32_t i = 0; i < extent_count(e); i++) {
 		*link = fact_load(&r->d.links[extent_first(e) + i]);
@@ -488,7 +488,7 @@ static int repair_pair(struct routed *r, uint32_t p, uint32_t s, void *arg)
 /* A link that one side alone names, to a port that has ended. */
 static void remove_one_sided(struct routed *r, uint32_t port)
 {
-	uint64_t e = fact_load(&port_of(r, port)->links), back;
+	uint64_t e = links_of(r, port), back;
 
 	for (uint32_t i = extent_count(e); i-- > 0;) {
 		uint64_t link = fact_load(&r->d.links[extent_first(e) + i]);
@@ -501,7 +501,7 @@ static void remove_one_sided(struct routed *r, uint32_t port)
 /* Links to ports that are gone, or were given to another owner. */
 static void remove_dangling(struct routed *r, uint32_t port)
 {
-	uint64_t e = fact_load(&port_of(r, port)->links);
+	uint64_t e = links_of(r, port);
 
 	for (uint32_t i = 0; i < extent_count(e);) {
 		uint64_t link = fact_load(&r->d.links[extent_first(e) + i]);
@@ -515,7 +515,7 @@ static void remove_dangling(struct routed *r, uint32_t port)
 			continue;
 		}
 		link_remove_exact(r, port, link);
-		e = fact_load(&port_of(r, port)->links);
+		e = links_of(r, port);
 	}
 }
 
@@ -561,7 +561,7 @@ void match_repair(struct routed *r)
 			remove_dangling(r, i);
 	for (int l = 0; l < 2; l++)
 		chain_each(&r->of_state, lists[l], i, after)
-			if (port_of(r, i)->kind == PORT_PUBLISHER)
+			if (r->shape[i].kind == PORT_PUBLISHER)
 				meet_all(r, i, repair_pair, NULL);
 	for (int l = 0; l < 2; l++)
 		chain_each(&r->of_state, lists[l], i, after)

@@ -198,7 +198,7 @@ static void stall(struct routed *r, uint32_t slot, uint64_t silence)
 	struct participant *p = &r->d.participants[slot];
 
 	fact_publish32(&p->flags, PARTICIPANT_STALLED);
-	log_warn("participant %u: %s (pid %u) stalled, no heartbeat for "
+	log_warn("participant %u: %.63s (pid %u) stalled, no heartbeat for "
 	    "%.1f s", slot, p->name, p->pid, (double)silence / 1e9);
 	r->watch[slot].spared = r->settings.on_stall == STALL_KILL &&
 	    !kill_stalled(r, slot);
@@ -214,7 +214,7 @@ static void revive(struct routed *r, uint32_t slot)
 
 	fact_publish32(&p->flags, 0);
 	r->watch[slot].spared = false;
-	log_info("participant %u: %s (pid %u) beats again", slot, p->name,
+	log_info("participant %u: %.63s (pid %u) beats again", slot, p->name,
 	    p->pid);
 	match_demote(r, slot, false);
 }
@@ -269,17 +269,12 @@ void heartbeats(struct routed *r)
 struct ring *port_ring(const struct routed *r, const struct port *p,
     uint32_t *slots)
 {
-	uint32_t slot = once(p->participant);
-	struct peer *peer = slot < r->d.max_participants ?
-	    r->watch[slot].peer : NULL;
-	struct ring *ring;
+	uint32_t port = (uint32_t)(p - r->d.ports);
+	struct ring *ring = port_place(r, port);
 
-	*slots = once(p->slots);
-	if (peer == NULL ||
-	    (ring = peer_ring(peer, p->offset, *slots)) == NULL ||
-	    word_serial(tail_load(ring)) != fact_load32(&p->serial))
-		return NULL;
-	return ring;
+	*slots = r->shape[port].slots;
+	return ring == NULL || word_serial(tail_load(ring)) !=
+	    fact_load32(&p->serial) ? NULL : ring;
 }
 
 struct progress {
@@ -307,7 +302,7 @@ static bool advance_tail(struct routed *r, uint32_t index, bool past_lossy,
 	head = head_load(ring);
 	view = (struct ring_view){ .serial = fact_load32(&p->serial),
 	    .tail = number_widen(head, word_number(word)),
-	    .history = live ? p->history : r->keep[index],
+	    .history = live ? r->shape[index].history : r->keep[index],
 	    .slots = slots };
 	/* A live owner's head may lag, which only makes us hesitate; as does one
 	 * that its ring has no room for, or that nothing was stamped before. */
@@ -365,14 +360,15 @@ static bool drain_port(struct routed *r, uint32_t index)
 {
 	struct port *p = &r->d.ports[index];
 	uint32_t state = fact_load32(&p->state);
+	const struct participant *owner;
 
 	if (state != PORT_CLOSED && state != PORT_DEAD)
 		return false;
-	if (p->kind == PORT_SUBSCRIBER) {
+	if (r->shape[index].kind == PORT_SUBSCRIBER) {
 		/* Who has left altogether reads nothing any more. */
 		if (state == PORT_CLOSED && holds_shown(r, index) &&
-		    fact_load32(&r->d.participants[p->participant].state) ==
-		    PARTICIPANT_LIVE)
+		    (owner = owner_of_port(r, index)) != NULL &&
+		    fact_load32(&owner->state) == PARTICIPANT_LIVE)
 			return true;
 		port_forget(r, index);
 		return false;
@@ -419,7 +415,7 @@ static bool advance_ended(struct routed *r)
 		const struct port *p = &r->d.ports[i];
 		struct progress at = { 0 };
 
-		if (p->kind != PORT_PUBLISHER)
+		if (r->shape[i].kind != PORT_PUBLISHER)
 			continue;
 		if (!advance_tail(r, i, false, &at) || at.tail == at.end)
 			garbage |= serial_named(r, fact_load32(&p->serial));
@@ -439,12 +435,12 @@ bool drain(struct routed *r)
 		/* First the readers that no longer count, then the rings that
 		 * they kept. */
 		chain_each(&r->of_state, PORTS_ENDED, i, after)
-			if (r->d.ports[i].kind == PORT_SUBSCRIBER)
+			if (r->shape[i].kind == PORT_SUBSCRIBER)
 				left |= drain_port(r, i);
 		if (advance_ended(r))
 			sweep_now(r);
 		chain_each(&r->of_state, PORTS_ENDED, i, after)
-			if (r->d.ports[i].kind == PORT_PUBLISHER)
+			if (r->shape[i].kind == PORT_PUBLISHER)
 				left |= drain_port(r, i);
 	}
 	for (uint32_t i = 0; i < r->d.max_participants; i++)
@@ -519,10 +515,10 @@ static bool has_chunk(const struct routed *r, uint32_t serial, uint64_t size)
 /* Is it there for its history alone, and its owner for nothing else? */
 static bool in_the_way(const struct routed *r, uint32_t port)
 {
-	const struct port *p = &r->d.ports[port];
+	const struct participant *owner = owner_of_port(r, port);
 
-	return fact_load32(&r->d.participants[p->participant].state) ==
-	    PARTICIPANT_ENDED && extent_count(fact_load(&p->links)) == 0;
+	return owner != NULL && fact_load32(&owner->state) ==
+	    PARTICIPANT_ENDED && extent_count(links_of(r, port)) == 0;
 }
 
 /* The history that ended longest ago, of those that have such a chunk (size
@@ -531,6 +527,7 @@ bool give_up_history(struct routed *r, uint64_t size)
 {
 	struct progress at;
 	struct port *oldest = NULL;
+	uint32_t port;
 
 	chain_each(&r->of_state, PORTS_ENDED, i, after)
 		if (r->keep[i] > 0 && (oldest == NULL ||
@@ -540,13 +537,14 @@ bool give_up_history(struct routed *r, uint64_t size)
 			oldest = &r->d.ports[i];
 	if (oldest == NULL)
 		return false;
+	port = (uint32_t)(oldest - r->d.ports);
 	log_warn("%s short: %u retained messages of %s are given up",
 	    size ? "memory is" : "places for participants are",
-	    r->keep[oldest - r->d.ports], r->d.topics[oldest->topic].name);
-	news_add(&r->d.m->cut, r->keep[oldest - r->d.ports]);
+	    r->keep[port], port_topic_text(r, port));
+	news_add(&r->d.m->cut, r->keep[port]);
 	oldest->retain = 0;
-	r->keep[oldest - r->d.ports] = 0;
-	advance_tail(r, (uint32_t)(oldest - r->d.ports), true, &at);
+	r->keep[port] = 0;
+	advance_tail(r, port, true, &at);
 	drain_soon(r);
 	return true;
 }
@@ -566,10 +564,10 @@ void sweep_all(struct routed *r, uint64_t size)
 	retain_plan(r);
 	/* Ended rings keep nothing for readers that may lose it. */
 	chain_each(&r->of_state, PORTS_OPEN, i, after)
-		if (r->d.ports[i].kind == PORT_PUBLISHER)
+		if (r->shape[i].kind == PORT_PUBLISHER)
 			advance_tail(r, i, false, &at);
 	chain_each(&r->of_state, PORTS_ENDED, i, after)
-		if (r->d.ports[i].kind == PORT_PUBLISHER)
+		if (r->shape[i].kind == PORT_PUBLISHER)
 			advance_tail(r, i, true, &at);
 	sweep_now(r);
 	/* Who lives goes before what was left behind. */

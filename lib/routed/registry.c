@@ -30,6 +30,7 @@ static int topic_index(struct routed *r, const char *name, uint32_t index)
 	snprintf(t->name, sizeof(t->name), "%s", name);
 	t->index = index;
 	HASH_ADD_STR(r->topics, name, t);
+	r->topic_at[index] = t;
 	return 0;
 }
 
@@ -38,7 +39,7 @@ static void topic_become(struct routed *r, uint32_t index,
 {
 	struct topic *topic = &r->d.topics[index];
 
-	chain_remove(&r->of_kind, fact_load32(&topic->state), index);
+	chain_remove(&r->of_kind, index);
 	fact_publish32(&topic->state, state);
 	chain_add(&r->of_kind, state, index);
 }
@@ -69,24 +70,22 @@ static int topic_get(struct routed *r, const char *name, bool pattern)
 
 static void topic_put(struct routed *r, uint32_t index)
 {
-	struct topic *topic = &r->d.topics[index];
 	struct topic_name *t;
 
-	if (topic->publishers + topic->subscribers > 0)
+	if (index == CHAIN_END || (t = r->topic_at[index]) == NULL ||
+	    chain_first(&r->of_topic, index) != CHAIN_END)
 		return;
-	HASH_FIND_STR(r->topics, topic->name, t);
 	topic_become(r, index, TOPIC_FREE);
-	if (t != NULL) {
-		HASH_DEL(r->topics, t);
-		free(t);
-	}
+	r->topic_at[index] = NULL;
+	HASH_DEL(r->topics, t);
+	free(t);
 }
 
-static void topic_count(struct routed *r, const struct port *p, int by)
+static void topic_count(struct routed *r, uint32_t port, uint32_t index, int by)
 {
-	struct topic *topic = &r->d.topics[p->topic];
+	struct topic *topic = &r->d.topics[index];
 
-	if (p->kind == PORT_PUBLISHER)
+	if (r->shape[port].kind == PORT_PUBLISHER)
 		topic->publishers += (uint32_t)by;
 	else
 		topic->subscribers += (uint32_t)by;
@@ -109,7 +108,9 @@ static int find_slot(struct routed *r, uint64_t nonce, pid_t pid, uid_t uid,
 			*repeated = true;
 			return (int)i;
 		}
-		if (state == PARTICIPANT_FREE && vacant < 0)
+		/* One that is watched is not free, whatever its record says. */
+		if (state == PARTICIPANT_FREE && vacant < 0 &&
+		    r->watch[i].routed == NULL)
 			vacant = (int)i;
 	}
 	return vacant >= 0 ? vacant : error_set(ZCP_E_REFUSED, "all %u "
@@ -218,10 +219,10 @@ void participant_end(struct routed *r, uint32_t slot, bool died)
 	if (died) {
 		news_add(&r->d.m->deaths, 1);
 		probe2(death, p->name, p->pid);
-		log_info("participant %u: %s (pid %u) died", slot, p->name,
+		log_info("participant %u: %.63s (pid %u) died", slot, p->name,
 		    p->pid);
 	} else
-		log_debug("participant %u: %s (pid %u) left", slot, p->name,
+		log_debug("participant %u: %.63s (pid %u) left", slot, p->name,
 		    p->pid);
 	chain_each(&r->of_owner, slot, i, after)
 		port_end(r, i, died);
@@ -269,9 +270,7 @@ static int check_holds(const struct routed *r, const struct registration *want)
 	if (want->kind != PORT_SUBSCRIBER)
 		return 0;
 	chain_each(&r->of_owner, want->participant, i, after)
-		if (r->d.ports[i].kind == PORT_SUBSCRIBER)
-			has += (uint64_t)r->d.ports[i].slots *
-			    r->d.ports[i].history;
+		has += (uint64_t)port_cursors(r, i) * r->shape[i].history;
 	return has + more <= limit ? 0 : error_set(ZCP_E_REFUSED,
 	    "%u cursors with %u holds each are too many beside the %" PRIu64
 	    " holds that p%u has room for: a participant's subscriptions may "
@@ -286,6 +285,9 @@ static int check_place(struct routed *r, const struct registration *want)
 	uint64_t bytes = publishes ? ring_bytes(want->slots) :
 	    subscription_bytes(want->slots, want->history);
 
+	if (peer == NULL)
+		return error_set(ZCP_E_DAMAGED, "participant %u is none that "
+		    "this daemon registered", want->participant);
 	if (publishes ? peer_ring(peer, want->offset, want->slots) == NULL :
 	    peer_subscription(peer, want->offset, want->slots,
 	    want->history) == NULL)
@@ -312,36 +314,36 @@ static enum port_list list_for(uint32_t state)
 static void port_become(struct routed *r, uint32_t index, uint32_t state)
 {
 	struct port *p = &r->d.ports[index];
-	uint32_t before = fact_load32(&p->state);
+	bool was_open = chain_of(&r->of_state, index) == PORTS_OPEN;
 
 	fact_publish32(&p->state, state);
 	if (index >= r->ports_most)
 		r->ports_most = index + 1;
-	chain_remove(&r->of_state, list_for(before), index);
+	chain_remove(&r->of_state, index);
 	chain_add(&r->of_state, list_for(state), index);
-	if (p->kind == PORT_PUBLISHER) {
-		r->publishers += (state == PORT_OPEN) - (before == PORT_OPEN);
+	if (r->shape[index].kind == PORT_PUBLISHER) {
+		r->publishers += (state == PORT_OPEN) - was_open;
 		fact_publish32(&r->d.m->publishers, r->publishers);
 	}
 }
 
 /* Its topic and its owner know of it. */
-static void port_enlist(struct routed *r, uint32_t index)
+static void port_enlist(struct routed *r, uint32_t index, uint32_t topic,
+    uint32_t slot)
 {
-	const struct port *p = &r->d.ports[index];
-
-	chain_add(&r->of_topic, p->topic, index);
-	chain_add(&r->of_owner, p->participant, index);
-	topic_count(r, p, 1);
+	chain_add(&r->of_topic, topic, index);
+	chain_add(&r->of_owner, slot, index);
+	topic_count(r, index, topic, 1);
 }
 
 static void port_delist(struct routed *r, uint32_t index)
 {
-	const struct port *p = &r->d.ports[index];
+	uint32_t topic = port_topic(r, index);
 
-	chain_remove(&r->of_topic, p->topic, index);
-	chain_remove(&r->of_owner, p->participant, index);
-	topic_count(r, p, -1);
+	chain_remove(&r->of_topic, index);
+	chain_remove(&r->of_owner, index);
+	if (topic != CHAIN_END)
+		topic_count(r, index, topic, -1);
 }
 
 int port_add(struct routed *r, const struct registration *want)
@@ -379,9 +381,12 @@ int port_add(struct routed *r, const struct registration *want)
 	p->offset = want->offset;
 	p->registration = fact_load(&r->d.m->registrations) + 1;
 	fact_publish(&p->links, 0);
+	r->links[index] = 0;
+	r->shape[index] = (struct shape){ want->offset, want->kind, want->slots,
+	    want->history };
 	fact_publish32(&p->serial, serial);
 	port_become(r, (uint32_t)index, PORT_OPEN);
-	port_enlist(r, (uint32_t)index);
+	port_enlist(r, (uint32_t)index, (uint32_t)topic, want->participant);
 	if ((rc = match_port(r, (uint32_t)index)) < 0) {
 		port_forget(r, (uint32_t)index);
 		return rc;
@@ -393,29 +398,28 @@ int port_add(struct routed *r, const struct registration *want)
 void port_end(struct routed *r, uint32_t index, bool died)
 {
 	struct port *p = &r->d.ports[index];
-	struct peer *peer = r->watch[p->participant].peer;
+	bool publishes = r->shape[index].kind == PORT_PUBLISHER;
 	struct ring *ring;
-	uint64_t e = fact_load(&p->links);
+	uint64_t e = links_of(r, index);
 
-	if (fact_load32(&p->state) != PORT_OPEN)
+	if (chain_of(&r->of_state, index) != PORTS_OPEN)
 		return;
 	/* It may have closed the port in order, and died (or found no daemon)
 	 * before it could say so. */
-	if (died && p->kind == PORT_PUBLISHER && peer != NULL && (ring =
-	    peer_ring(peer, p->offset, p->slots)) != NULL &&
+	if (died && (ring = port_place(r, index)) != NULL &&
 	    fact_load32(&ring->closed))
 		died = false;
 	p->ended_at = clock_ns();
 	r->drained_to[index] = UINT64_MAX;	/* not looked at yet */
 	port_become(r, index, died ? PORT_DEAD : PORT_CLOSED);
 	generation_bump(r, index);
-	if (p->kind == PORT_PUBLISHER) {
-		bell_announce(domain_bell(&r->d, bell_of_topic(p->topic)));
+	if (publishes) {
+		bell_announce(domain_bell(&r->d,
+		    bell_of_topic(port_topic(r, index))));
 		bell_announce(domain_bell(&r->d, BELL_DOMAIN));
 	}
 	/* From now on nobody waits for this reader; its holds still count. */
-	for (uint32_t i = 0; p->kind == PORT_SUBSCRIBER &&
-	    i < extent_count(e); i++) {
+	for (uint32_t i = 0; !publishes && i < extent_count(e); i++) {
 		uint32_t publisher = link_port(fact_load(
 		    &r->d.links[extent_first(e) + i]));
 
@@ -432,40 +436,80 @@ void port_end(struct routed *r, uint32_t index, bool died)
 void ports_closed_unheard(struct routed *r)
 {
 	chain_each(&r->of_state, PORTS_OPEN, i, after) {
-		struct port *p = &r->d.ports[i];
-		struct peer *peer = r->watch[p->participant].peer;
-		const struct subscription *s;
-		const struct ring *ring;
+		const struct port *p = &r->d.ports[i];
+		const struct subscription *s = port_subscription(r, i);
+		const struct ring *ring = port_place(r, i);
 
-		if (peer == NULL)
-			continue;
-		if (p->kind == PORT_PUBLISHER ?
-		    (ring = peer_ring(peer, p->offset, p->slots)) != NULL &&
-		    word_serial(tail_load(ring)) == fact_load32(&p->serial) &&
-		    fact_load32(&ring->closed) :
-		    (s = peer_subscription(peer, p->offset, p->slots,
-		    p->history)) != NULL &&
-		    fact_load32(&s->opened) == SUBSCRIPTION_CLOSED)
+		if ((ring != NULL && word_serial(tail_load(ring)) ==
+		    fact_load32(&p->serial) && fact_load32(&ring->closed)) ||
+		    (s != NULL &&
+		    fact_load32(&s->opened) == SUBSCRIPTION_CLOSED))
 			port_end(r, i, false);
 	}
 }
 
 void port_forget(struct routed *r, uint32_t index)
 {
-	struct port *p = &r->d.ports[index];
+	uint32_t topic = port_topic(r, index);
 
 	unmatch_port(r, index);
 	links_release(r, index);
 	port_delist(r, index);
 	port_become(r, index, PORT_FREE);
+	r->shape[index] = (struct shape){ 0 };
 	generation_bump(r, index);
-	topic_put(r, p->topic);
+	topic_put(r, topic);
 }
 
 /* ---- adoption --------------------------------------------------------------------------- */
 
+/* What a record says of a port, or an error when it makes no sense. */
+static int port_shape(const struct port *p, struct shape *shape)
+{
+	uint32_t state = fact_load32(&p->state), serial = fact_load32(&p->serial);
+	uint64_t size;
+
+	*shape = (struct shape){ once(p->offset), once(p->kind),
+	    once(p->slots), once(p->history) };
+	if (shape->kind == PORT_PUBLISHER) {
+		size = shape->slots < MIN_RING || shape->slots > MAX_RING ||
+		    (shape->slots & (shape->slots - 1)) ? 0 :
+		    ring_bytes(shape->slots);
+	} else {
+		size = shape->kind != PORT_SUBSCRIBER || shape->slots == 0 ||
+		    shape->slots > 1u << LINK_CURSOR_BITS ||
+		    shape->history == 0 || shape->history > MAX_HOLDS ? 0 :
+		    subscription_bytes(shape->slots, shape->history);
+	}
+	return state <= PORT_DEAD && serial != 0 && serial <= SERIAL_MASK &&
+	    size != 0 && shape->offset >= MEMBER_FIRST &&
+	    shape->offset <= MEMBER_WINDOW - size ? 0 : -ZCP_E_DAMAGED;
+}
+
+static int rebuild_port(struct routed *r, uint32_t i)
+{
+	struct port *p = &r->d.ports[i];
+	uint32_t topic = once(p->topic), slot = once(p->participant);
+	uint32_t state = fact_load32(&p->state);
+
+	if (topic >= r->d.max_topics || r->topic_at[topic] == NULL ||
+	    slot >= r->d.max_participants ||
+	    port_shape(p, &r->shape[i]) < 0)
+		return error_set(ZCP_E_DAMAGED, "domain %s: the record of port "
+		    "%u makes no sense", r->d.name, i);
+	port_enlist(r, i, topic, slot);
+	chain_remove(&r->of_state, i);
+	chain_add(&r->of_state, list_for(state), i);
+	r->ports_most = i + 1;
+	r->publishers += r->shape[i].kind == PORT_PUBLISHER &&
+	    state == PORT_OPEN;
+	p->drained_at = 0;
+	return 0;
+}
+
 static int rebuild_topics(struct routed *r)
 {
+	uint32_t state;
 	int rc = 0;
 
 	for (uint32_t i = 0; i < r->d.max_topics && rc == 0; i++) {
@@ -473,41 +517,27 @@ static int rebuild_topics(struct routed *r)
 
 		topic->publishers = topic->subscribers = 0;
 		topic->name[TOPIC_NAME - 1] = '\0';
-		if (fact_load32(&topic->state) > TOPIC_PATTERN)
+		state = fact_load32(&topic->state);
+		if (state > TOPIC_PATTERN)
 			return error_set(ZCP_E_DAMAGED, "domain %s: the record "
 			    "of topic %u makes no sense", r->d.name, i);
-		if (fact_load32(&topic->state) != TOPIC_FREE)
+		if (state != TOPIC_FREE)
 			rc = topic_index(r, topic->name, i);
-		chain_remove(&r->of_kind, TOPIC_FREE, i);
-		chain_add(&r->of_kind, fact_load32(&topic->state), i);
+		chain_remove(&r->of_kind, i);
+		chain_add(&r->of_kind, state, i);
 	}
-	for (uint32_t i = 0; i < r->d.max_ports && rc == 0; i++) {
-		struct port *p = &r->d.ports[i];
-
-		if (fact_load32(&p->state) == PORT_FREE)
-			continue;
-		if (p->topic >= r->d.max_topics ||
-		    p->participant >= r->d.max_participants)
-			return error_set(ZCP_E_DAMAGED, "domain %s: the record "
-			    "of port %u makes no sense", r->d.name, i);
-		port_enlist(r, i);
-		chain_remove(&r->of_state, PORTS_SPARE, i);
-		chain_add(&r->of_state, list_for(fact_load32(&p->state)), i);
-		r->ports_most = i + 1;
-		r->publishers += p->kind == PORT_PUBLISHER &&
-		    fact_load32(&p->state) == PORT_OPEN;
-		p->drained_at = 0;
-	}
+	for (uint32_t i = 0; i < r->d.max_ports && rc == 0; i++)
+		if (fact_load32(&r->d.ports[i].state) != PORT_FREE)
+			rc = rebuild_port(r, i);
 	/* A daemon was killed before it counted, and answered, this one: its
 	 * owner asks again. */
 	for (uint32_t i = 0; i < r->d.max_ports && rc == 0; i++)
-		if (fact_load32(&r->d.ports[i].state) != PORT_FREE &&
+		if (port_owner(r, i) != CHAIN_END &&
 		    r->d.ports[i].registration >
 		    fact_load(&r->d.m->registrations))
 			port_forget(r, i);
 	for (uint32_t i = 0; i < r->d.max_topics && rc == 0; i++)
-		if (fact_load32(&r->d.topics[i].state) != TOPIC_FREE)
-			topic_put(r, i);
+		topic_put(r, i);
 	return rc;
 }
 
@@ -515,7 +545,8 @@ int registry_open(struct routed *r)
 {
 	int rc;
 
-	if ((rc = chain_open(&r->of_topic, r->d.max_topics, r->d.max_ports)) < 0 ||
+	if ((rc = known_open(r)) < 0 ||
+	    (rc = chain_open(&r->of_topic, r->d.max_topics, r->d.max_ports)) < 0 ||
 	    (rc = chain_open(&r->of_owner, r->d.max_participants,
 	    r->d.max_ports)) < 0 ||
 	    (rc = chain_open(&r->of_state, PORT_LISTS, r->d.max_ports)) < 0 ||
@@ -541,6 +572,7 @@ void registry_close(struct routed *r)
 	chain_close(&r->of_state);
 	chain_close(&r->of_kind);
 	free(r->drained_to);
+	known_close(r);
 }
 
 /* Whoever lives must be watched, or its holds are not seen; of what has ended

@@ -24,7 +24,7 @@ bool retained(const struct routed *r, uint32_t port)
 	const struct port *p = &r->d.ports[port];
 	uint32_t state = fact_load32(&p->state);
 
-	return p->kind == PORT_PUBLISHER && p->retain != 0 &&
+	return r->shape[port].kind == PORT_PUBLISHER && p->retain != 0 &&
 	    p->history > 0 && (state == PORT_CLOSED || state == PORT_DEAD) &&
 	    in_time(p, clock_ns());
 }
@@ -88,10 +88,10 @@ void retain_plan(struct routed *r)
 	}
 	qsort_r(r->ended, count, sizeof(*r->ended), newest_first, r->d.ports);
 	for (uint32_t i = 0; i < count; i++)
-		r->budget[r->d.ports[r->ended[i]].topic] = UINT64_MAX;
+		r->budget[port_topic(r, r->ended[i])] = UINT64_MAX;
 	for (uint32_t i = 0; i < count; i++) {
 		const struct port *p = &r->d.ports[r->ended[i]];
-		uint64_t *budget = &r->budget[p->topic];
+		uint64_t *budget = &r->budget[port_topic(r, r->ended[i])];
 		uint64_t keep = content(r, p);
 
 		if (*budget == UINT64_MAX)

@@ -30,15 +30,19 @@ enum {
 /* ---- who is matched ---------------------------------------------------------- */
 
 /* Of an open port. */
-static bool concerns(const struct routed *r, const struct port *p,
+static bool concerns(const struct routed *r, uint32_t port,
     const struct topic_wanted *want)
 {
-	const char *name = r->d.topics[p->topic].name;
+	uint32_t topic = port_topic(r, port);
+	const char *name = topic_text(r, topic);
+
+	if (topic == CHAIN_END)
+		return false;
 
 	if (want->pattern)
 		return topic_matches(want->name, name);
 	return strcmp(want->name, name) == 0 ||
-	    (fact_load32(&r->d.topics[p->topic].state) == TOPIC_PATTERN &&
+	    (chain_of(&r->of_kind, topic) == TOPIC_PATTERN &&
 	    topic_matches(name, want->name));
 }
 
@@ -48,8 +52,7 @@ static uint32_t count(const struct routed *r, const struct topic_wanted *want,
 	uint32_t n = 0;
 
 	chain_each(&r->of_state, PORTS_OPEN, i, after)
-		n += r->d.ports[i].kind == kind &&
-		    concerns(r, &r->d.ports[i], want);
+		n += r->shape[i].kind == kind && concerns(r, i, want);
 	return n;
 }
 
@@ -64,16 +67,17 @@ void route_query(struct routed *r, const struct topic_wanted *want,
 		const struct port *p = &r->d.ports[i];
 		const struct participant *who;
 
-		if (!concerns(r, p, want))
+		if (!concerns(r, i, want))
 			continue;
 		if (text_left(t) < TEXT_LINE) {
 			omitted++;
 			continue;
 		}
-		who = &r->d.participants[p->participant];
-		text_add(t, "%s=%u topic=%s name=%s pid=%u reliable=%d\n",
-		    p->kind == PORT_PUBLISHER ? "publisher" : "subscriber", i,
-		    r->d.topics[p->topic].name, who->name, who->pid,
+		if ((who = owner_of_port(r, i)) == NULL)
+			continue;
+		text_add(t, "%s=%u topic=%s name=%.63s pid=%u reliable=%d\n",
+		    r->shape[i].kind == PORT_PUBLISHER ? "publisher" :
+		    "subscriber", i, port_topic_text(r, i), who->name, who->pid,
 		    (p->flags & PORT_RELIABLE) != 0);
 	}
 	if (omitted > 0)

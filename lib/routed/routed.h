@@ -61,6 +61,13 @@ struct watch {
 					   be looked at */
 };
 
+/* What never changes of a port: where its words lie and how many they are. */
+struct shape {
+	uint64_t offset;
+	uint32_t kind;			/* 0: no such port */
+	uint32_t slots, history;	/* of a subscription: cursors, holds */
+};
+
 struct topic_name {
 	char name[TOPIC_NAME];
 	uint32_t index;
@@ -75,6 +82,9 @@ struct routed {
 	struct domain d;
 	struct watch *watch;		/* by participant slot */
 	struct topic_name *topics;	/* by full name */
+	struct topic_name **topic_at;	/* by index; NULL where there is none */
+	struct shape *shape;		/* by port */
+	uint64_t *links;		/* by port: the extent of its list */
 	struct chain of_topic;		/* ports by topic */
 	struct chain of_owner;		/* ports by participant */
 	struct chain of_state;		/* ports by enum port_list */
@@ -123,6 +133,55 @@ int domain_create(const struct settings *s);
 
 /* Removes every segment of the domain. */
 void domain_remove(uid_t uid, const char *domain);
+
+/* ---- known.c ------------------------------------------------------------- */
+
+/*
+ * What the daemon knows of the directory for itself.  It alone writes mgmt, so
+ * what it finds there of what it has written is either the same or damaged:
+ * nothing that is used as an index, an offset or a size is read back.
+ */
+int known_open(struct routed *r);
+void known_close(struct routed *r);
+
+/* CHAIN_END where there is no such port. */
+static inline uint32_t port_owner(const struct routed *r, uint32_t port)
+{
+	return chain_of(&r->of_owner, port);
+}
+static inline uint32_t port_topic(const struct routed *r, uint32_t port)
+{
+	return chain_of(&r->of_topic, port);
+}
+
+/* Its list of links as one word, within the table. */
+static inline uint64_t links_of(const struct routed *r, uint32_t port)
+{
+	return r->links[port];
+}
+
+/* "?" where there is none. */
+const char *topic_text(const struct routed *r, uint32_t topic);
+static inline const char *port_topic_text(const struct routed *r,
+    uint32_t port)
+{
+	return topic_text(r, port_topic(r, port));
+}
+
+/* "name (pid N)" of a port's owner. */
+enum { OWNER_TEXT = NAME_SIZE + 24 };
+void owner_text(const struct routed *r, uint32_t port, char text[OWNER_TEXT]);
+
+/* The participant that owns it, or NULL; its file, or NULL. */
+struct participant *owner_of_port(const struct routed *r, uint32_t port);
+struct peer *port_peer(const struct routed *r, uint32_t port);
+
+/* The words of a port in its owner's file; NULL where it is another kind of
+ * port, or the file is not there. */
+struct ring *port_place(const struct routed *r, uint32_t port);
+struct subscription *port_subscription(const struct routed *r, uint32_t port);
+/* How many cursor lines a subscription has; 0: it is none. */
+uint32_t port_cursors(const struct routed *r, uint32_t port);
 
 /* ---- links.c ------------------------------------------------------------- */
 

@@ -81,7 +81,7 @@ static bool old_sweep(struct routed *r, uint32_t epoch)
 
 		if (since != 0 && since < epoch) {
 			error_set(ZCP_E_BUSY, "port serials have wrapped and "
-			    "a sweep of %s (pid %u) began before: continue or "
+			    "a sweep of %.63s (pid %u) began before: continue or "
 			    "end that process", r->d.participants[i].name,
 			    r->d.participants[i].pid);
 			return true;

@@ -23,14 +23,6 @@ struct held {
 	UT_hash_handle hh;
 };
 
-static void owner_of(const struct routed *r, uint32_t port, char text[96])
-{
-	const struct participant *p =
-	    &r->d.participants[r->d.ports[port].participant];
-
-	snprintf(text, 96, "%.*s (pid %u)", NAME_SIZE - 1, p->name, p->pid);
-}
-
 /* ---- pools -------------------------------------------------------------------------- */
 
 void pools_look(struct routed *r)
@@ -91,7 +83,7 @@ static unsigned lag_at(struct routed *r, uint32_t reader, uint64_t link,
 static unsigned worst_lag(struct routed *r, uint32_t reader, uint64_t *lag,
     uint32_t *publisher)
 {
-	uint64_t e = fact_load(&r->d.ports[reader].links), one;
+	uint64_t e = links_of(r, reader), one;
 	unsigned worst = 0;
 
 	for (uint32_t i = 0; i < extent_count(e); i++) {
@@ -112,14 +104,14 @@ static void look_at_reader(struct routed *r, uint32_t reader, uint64_t now)
 {
 	struct port *p = &r->d.ports[reader];
 	uint64_t *since = &r->lags_since[reader], lag = 0;
-	char who[96], whom[96];
+	char who[OWNER_TEXT], whom[OWNER_TEXT];
 	uint32_t publisher = 0;
 
 	if (worst_lag(r, reader, &lag, &publisher) < r->settings.slow_lag) {
 		if (news_load(&p->slow_since) != 0) {
-			owner_of(r, reader, who);
+			owner_text(r, reader, who);
 			log_info("%s keeps up again on %s", who,
-			    r->d.topics[p->topic].name);
+			    port_topic_text(r, reader));
 			news_store(&p->slow_since, 0);
 		}
 		*since = 0;
@@ -132,11 +124,11 @@ static void look_at_reader(struct routed *r, uint32_t reader, uint64_t now)
 		return;
 	news_store(&p->slow_since, *since);
 	news_add(&r->d.m->slow, 1);
-	owner_of(r, reader, who);
-	owner_of(r, publisher, whom);
+	owner_text(r, reader, who);
+	owner_text(r, publisher, whom);
 	log_warn("%s is slow on %s: %llu messages behind %s, whose ring has "
-	    "%u, for %.1f s", who, r->d.topics[p->topic].name,
-	    (unsigned long long)lag, whom, r->d.ports[publisher].slots,
+	    "%u, for %.1f s", who, port_topic_text(r, reader),
+	    (unsigned long long)lag, whom, r->shape[publisher].slots,
 	    (double)(now - *since) / 1e9);
 }
 
@@ -147,7 +139,7 @@ static void look_at_held(struct routed *r, uint32_t port, uint64_t key,
 {
 	uint64_t word;
 	struct held *h;
-	char who[96];
+	char who[OWNER_TEXT];
 
 	if (!pool_has(&r->d.pools, chunk))
 		return;
@@ -170,18 +162,17 @@ static void look_at_held(struct routed *r, uint32_t port, uint64_t key,
 		return;
 	h->told = true;
 	news_add(&r->d.m->long_holds, 1);
-	owner_of(r, port, who);
+	owner_text(r, port, who);
 	log_warn("%s holds chunk %u:%u (%u bytes) of %s for %.1f s", who,
 	    chunk_pool(chunk), chunk_index(chunk),
 	    r->d.pools.pool[chunk_pool(chunk)].chunk_size,
-	    r->d.topics[r->d.ports[port].topic].name,
+	    port_topic_text(r, port),
 	    (double)(now - h->since) / 1e9);
 }
 
 static void look_at_holds(struct routed *r, uint32_t port, uint64_t now)
 {
-	const struct port *p = &r->d.ports[port];
-	uint32_t cursors = once(p->slots), holds = once(p->history);
+	uint32_t cursors = port_cursors(r, port), holds = r->shape[port].history;
 	uint32_t seen = 0;
 
 	/* No more than it may hold in all is worth a note, whatever it shows. */
@@ -232,7 +223,7 @@ void slow_look(struct routed *r)
 	r->ticks++;
 	pools_look(r);
 	chain_each(&r->of_state, PORTS_OPEN, i, after)
-		if (r->d.ports[i].kind == PORT_SUBSCRIBER) {
+		if (r->shape[i].kind == PORT_SUBSCRIBER) {
 			look_at_reader(r, i, now);
 			look_at_holds(r, i, now);
 		}

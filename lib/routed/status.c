@@ -11,13 +11,11 @@
 #include "routed.h"
 
 /* Its owner has heard of it: from now on it misses nothing. */
-static bool opened(const struct routed *r, const struct port *p)
+static bool opened(const struct routed *r, uint32_t port)
 {
-	const struct peer *peer = r->watch[p->participant].peer;
-	const struct subscription *s = peer == NULL ? NULL :
-	    peer_subscription(peer, p->offset, p->slots, p->history);
+	const struct subscription *s = port_subscription(r, port);
 
-	return p->kind == PORT_PUBLISHER || (s != NULL &&
+	return r->shape[port].kind == PORT_PUBLISHER || (s != NULL &&
 	    fact_load32(&s->opened) == SUBSCRIPTION_OPEN);
 }
 
@@ -30,8 +28,8 @@ static struct counts count_ports(const struct routed *r)
 	struct counts n = { .publishers = r->publishers };
 
 	chain_each(&r->of_state, PORTS_OPEN, i, after)
-		n.subscribers += r->d.ports[i].kind == PORT_SUBSCRIBER &&
-		    opened(r, &r->d.ports[i]);
+		n.subscribers += r->shape[i].kind == PORT_SUBSCRIBER &&
+		    opened(r, i);
 	chain_each(&r->of_state, PORTS_ENDED, i, after)
 		n.draining++;
 	return n;
@@ -103,7 +101,7 @@ static void say_participant(struct routed *r, struct text *t, uint32_t i)
 	if (r->watch[i].peer != NULL)
 		heart_look(&r->d, i, p->incarnation,
 		    news_load(&r->watch[i].peer->member->beat), &heart);
-	text_add(t, "participant=%u name=%s pid=%u uid=%u state=%s beat_ms=%" PRIu64
+	text_add(t, "participant=%u name=%.63s pid=%u uid=%u state=%s beat_ms=%" PRIu64
 	    "\n", i, p->name, p->pid, p->uid,
 	    state == PARTICIPANT_ENDED ?
 	    (flags & PARTICIPANT_DIED ? "died" : "left") :
@@ -125,42 +123,34 @@ static void say_port(struct routed *r, struct text *t, uint32_t i)
 {
 	const struct port *p = &r->d.ports[i];
 	uint32_t state = fact_load32(&p->state);
-	const struct peer *peer;
+	const struct shape *shape = &r->shape[i];
+	const struct ring *ring = port_place(r, i);
+	const struct subscription *s = port_subscription(r, i);
 
-	if (state == PORT_FREE)
+	if (state == PORT_FREE || shape->kind == 0)
 		return;
 	text_add(t, "port=%u kind=%s topic=%s participant=%u serial=%u state=%s "
 	    "reliable=%d links=%u", i,
-	    p->kind == PORT_PUBLISHER ? "publisher" : "subscriber",
-	    r->d.topics[p->topic].name, p->participant,
-	    fact_load32(&p->serial), state == PORT_OPEN && !opened(r, p) ?
+	    shape->kind == PORT_PUBLISHER ? "publisher" : "subscriber",
+	    port_topic_text(r, i), port_owner(r, i),
+	    fact_load32(&p->serial), state == PORT_OPEN && !opened(r, i) ?
 	    "opening" : port_state_name(state),
 	    (p->flags & PORT_RELIABLE) != 0,
-	    extent_count(fact_load(&p->links)));
-	peer = r->watch[p->participant].peer;
-	if (peer != NULL && p->kind == PORT_PUBLISHER) {
-		const struct ring *ring = peer_ring(peer, p->offset, p->slots);
-
-		if (ring != NULL)
-			text_add(t, " slots=%u history=%u messages=%" PRIu64
-			    " bytes=%" PRIu64 " unseen=%" PRIu64
-			    " retained=%u", p->slots,
-			    p->history, news_load(&ring->head),
-			    news_load(&ring->bytes), news_load(&ring->unseen),
-			    state == PORT_OPEN ? 0 : r->keep[i]);
-	} else if (peer != NULL) {
-		const struct subscription *s = peer_subscription(peer,
-		    p->offset, p->slots, p->history);
-
-		if (s != NULL)
-			text_add(t, " holds=%u depth=%u messages=%" PRIu64
-			    " bytes=%" PRIu64 " lost=%" PRIu64, p->history,
-			    p->depth, news_load(&s->taken),
-			    news_load(&s->taken_bytes), news_load(&s->lost));
-		if (news_load(&p->slow_since) != 0)
-			text_add(t, " slow_ms=%" PRIu64, (clock_ns() -
-			    news_load(&p->slow_since)) / NS_PER_MS);
-	}
+	    extent_count(links_of(r, i)));
+	if (ring != NULL)
+		text_add(t, " slots=%u history=%u messages=%" PRIu64
+		    " bytes=%" PRIu64 " unseen=%" PRIu64 " retained=%u",
+		    shape->slots, shape->history, news_load(&ring->head),
+		    news_load(&ring->bytes), news_load(&ring->unseen),
+		    state == PORT_OPEN ? 0 : r->keep[i]);
+	if (s != NULL)
+		text_add(t, " holds=%u depth=%u messages=%" PRIu64
+		    " bytes=%" PRIu64 " lost=%" PRIu64, shape->history,
+		    p->depth, news_load(&s->taken),
+		    news_load(&s->taken_bytes), news_load(&s->lost));
+	if (shape->kind == PORT_SUBSCRIBER && news_load(&p->slow_since) != 0)
+		text_add(t, " slow_ms=%" PRIu64, (clock_ns() -
+		    news_load(&p->slow_since)) / NS_PER_MS);
 	text_add(t, "\n");
 }
 

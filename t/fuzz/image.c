@@ -251,6 +251,28 @@ static void change(int fd, uint32_t *seed, off_t size)
 	(void)n;		/* a full /dev/shm leaves it as it was */
 }
 
+/* mgmt, where most of the shape is, as often as all others. */
+static int open_any(const char *domain, uint32_t *seed, char path[SEGMENT_PATH])
+{
+	int i = draw(seed, 2) ? 0 : (int)draw(seed, FILES);
+
+	path_at(path, domain, i);
+	return open(path, O_RDWR);
+}
+
+void image_damage(const char *domain, uint32_t *seed)
+{
+	char path[SEGMENT_PATH];
+	int fd = open_any(domain, seed, path);
+	struct stat st;
+
+	if (fd < 0)
+		return;
+	if (fstat(fd, &st) == 0 && st.st_size > 0)
+		change(fd, seed, st.st_size);
+	close(fd);
+}
+
 static void mutate_file(int fd, uint32_t *seed)
 {
 	struct stat st;
@@ -272,14 +294,12 @@ static void mutate_file(int fd, uint32_t *seed)
 void image_mutate(const char *domain, uint32_t *seed)
 {
 	for (uint32_t n = 1 + draw(seed, 3); n > 0; n--) {
-		/* mgmt, where most of the shape is, as often as all others. */
-		int i = draw(seed, 2) ? 0 : (int)draw(seed, FILES), fd;
 		char path[SEGMENT_PATH];
+		int fd = open_any(domain, seed, path);
 
-		path_at(path, domain, i);
 		if (draw(seed, 64) == 0)
 			unlink(path);
-		if ((fd = open(path, O_RDWR)) < 0)
+		if (fd < 0)
 			continue;
 		mutate_file(fd, seed);
 		close(fd);

@@ -23,6 +23,8 @@ bool image_unpack(const char *domain, const uint8_t *bytes, size_t size);
 
 /* A few words, bytes, bits or lengths of its files changed. */
 void image_mutate(const char *domain, uint32_t *seed);
+/* One place of one file, and no length. */
+void image_damage(const char *domain, uint32_t *seed);
 
 void image_remove(const char *domain);
 
