@@ -158,12 +158,13 @@ static void take_all(struct reader_here *r)
 {
 	struct feed *f = &r->feed;
 	zcp_msg msg[2 * HOLDS];
+	enum found_at found;
 	uint64_t lost;
 	int n = 0, rc = 0;
 
 	feed_join(f, UINT32_MAX, &lost);
 	for (int i = 0; i < MESSAGES && f->state == FEED_JOINED; i++) {
-		rc = sub_take_at(&r->sub, f, f->at, &msg[n]);
+		rc = sub_take_at(&r->sub, f, f->at, &msg[n], &found);
 		if (rc == 0)
 			break;
 		if (rc == 1)
