@@ -255,6 +255,11 @@ int control_ask(const char *domain, const char *request, char *reply,
 		    &fate);
 		if (n < 0)
 			return n;
+		/* A late one, to a socket that had the name of ours before. */
+		if (n > 0 && !control_answers(reply, how->nonce)) {
+			fate = UNANSWERED;
+			n = 0;
+		}
 		if (n == 0) {
 			how->unsure |= fate == UNANSWERED;
 			if (fate != NO_DAEMON || !how->start ||

@@ -25,6 +25,7 @@ int control_path(char path[sizeof(((struct sockaddr_un *)0)->sun_path)],
 /* How a daemon is asked, and what is learned on the way. */
 struct asking {
 	bool start;		/* where there is none, start one */
+	uint64_t nonce;		/* of the request, which its reply repeats; or 0 */
 	bool unsure;		/* an attempt was sent and not answered: it may
 				   have been obeyed, though a later one is refused */
 	bool answered;		/* by a daemon, if only with an error */
@@ -48,6 +49,9 @@ int control_call(const char *domain, const char *request, char *reply,
     size_t size, uint64_t deadline);
 
 /* ---- reply.c ------------------------------------------------------------------ */
+
+/* Is it, by the nonce that it repeats, a reply to the request of this one? */
+bool control_answers(const char *reply, uint64_t nonce);
 
 /* The length of a reply, or the error that it tells of; *how: its fields. */
 int control_answer(char *reply, int length, struct asking *how);

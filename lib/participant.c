@@ -136,10 +136,11 @@ static int attach(struct zcp *bus, const char *domain, const char *token,
 }
 
 /* A daemon of this user's would not find the segments of another's. */
-static struct asking ask_daemon(const struct zcp *bus)
+static struct asking ask_daemon(const struct zcp *bus, uint64_t nonce)
 {
 	return (struct asking){
 		.start = bus->autostart && bus->d.uid == geteuid(),
+		.nonce = nonce,
 	};
 }
 
@@ -154,7 +155,7 @@ int tenant_says(const struct zcp *bus, char *request, size_t size,
 static int join(struct zcp *bus, const char *name, uint64_t deadline)
 {
 	char request[CONTROL_REQUEST], reply[CONTROL_REPLY];
-	struct asking how = ask_daemon(bus);
+	struct asking how = ask_daemon(bus, bus->key);
 	int rc;
 
 	snprintf(request, sizeof(request), "REGISTER:name=%s:nonce=%" PRIx64,
@@ -397,13 +398,13 @@ int port_register(struct zcp *bus, const char *what, struct place *place,
     uint32_t *needed)
 {
 	char request[CONTROL_REQUEST], reply[CONTROL_REPLY];
-	struct asking how = ask_daemon(bus);
-	uint64_t serial, topic;
+	uint64_t nonce = control_nonce(), serial, topic;
+	struct asking how = ask_daemon(bus, nonce);
 	int rc, n;
 
 	n = tenant_says(bus, request, sizeof(request), what);
 	snprintf(request + n, sizeof(request) - (size_t)n, ":offset=%" PRIu64
-	    ":nonce=%" PRIx64, place->offset, control_nonce());
+	    ":nonce=%" PRIx64, place->offset, nonce);
 	rc = control_ask(bus->d.name, request, reply, sizeof(reply),
 	    deadline_after(bus->timeout), &how);
 	place->unsure = how.unsure;

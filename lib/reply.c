@@ -38,6 +38,18 @@ bool control_number(const char *reply, const char *key, uint64_t most,
 	    strchr(BETWEEN_FIELDS, *end) != NULL;
 }
 
+bool control_answers(const char *reply, uint64_t nonce)
+{
+	bool error = strncmp(reply, ERROR_MARK, strlen(ERROR_MARK)) == 0;
+	const char *text = error ? strchr(reply, '\n') : reply;
+
+	/* Whoever asks too much is told so whatever it asked. */
+	if (nonce == 0 || text == NULL ||
+	    (text = field(text, "nonce")) == NULL)
+		return true;
+	return strtoull(text, NULL, 16) == nonce;
+}
+
 /* An error: its sentence is for people, and the line behind it for us. */
 static int refusal(char *reply, struct asking *how)
 {

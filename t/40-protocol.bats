@@ -45,9 +45,9 @@ say() {
     start_routed
     talk
     say "REGISTER:name=by-hand:nonce=1f"
-    assert_output "OK:OFFSET:0:incarnation=1"
+    assert_output "OK:OFFSET:0:incarnation=1:nonce=1f"
     say "REGISTER:name=by-hand:nonce=1f"
-    assert_output "OK:OFFSET:0:incarnation=1"
+    assert_output "OK:OFFSET:0:incarnation=1:nonce=1f"
     status_has "name=by-hand pid=$TALK_PID"
     # Its file is there; a place in it must have been written to.
     local file="/dev/shm/zcp.$(id -u).$ZCP_DOMAIN.p0"
@@ -55,11 +55,11 @@ say() {
     assert_output --partial "ERROR: offset 4096 with 64 slots is not committed in p0"
     dd if=/dev/zero of="$file" bs=4096 seek=1 count=10 conv=notrunc status=none
     say "PUBLISHER:t:slots=64:offset=4096:nonce=2"
-    assert_output "OK:PORT:0:serial=1:topic=0"
+    assert_output "OK:PORT:0:serial=1:topic=0:nonce=2"
     say "PUBLISHER:t:slots=64:offset=4096:nonce=2"
-    assert_output "OK:PORT:0:serial=1:topic=0"
+    assert_output "OK:PORT:0:serial=1:topic=0:nonce=2"
     say "SUBSCRIBER:t*:cursors=4:holds=16:offset=16384:nonce=3"
-    assert_output "OK:PORT:1:serial=2:topic=1"
+    assert_output "OK:PORT:1:serial=2:topic=1:nonce=3"
     status_has "publishers=1"
     # It is open when its owner says so in its file; nobody waits for it before.
     status_has "kind=subscriber topic=t*.* state=opening"
@@ -106,10 +106,10 @@ say() {
     local slot
     slot=$(sed 's/OK:OFFSET:\([0-9]*\).*/\1/' <<<"$output")
     dd if=/dev/zero of="/dev/shm/zcp.$(id -u).$ZCP_DOMAIN.p$slot" bs=4096 seek=1 count=10 conv=notrunc status=none
-    say "SUBSCRIBER:wide/*:cursors=4:holds=8:offset=4096"
+    say "SUBSCRIBER:wide/*:cursors=4:holds=8:offset=4096:nonce=7"
     run printf '%s' "$output"
     assert_line --regexp '^ERROR: 5 publishers are there'
-    assert_line "code=REFUSED needed=5"
+    assert_line "code=REFUSED needed=5 nonce=7"
 }
 
 @test "a request that names a tenant concerns no later one of its slot or port" {
@@ -120,11 +120,11 @@ say() {
     shm="/dev/shm/zcp.$(id -u).$ZCP_DOMAIN"
     file=$shm.p0
     say "REGISTER:name=first:nonce=a1"
-    assert_output "OK:OFFSET:0:incarnation=1"
+    assert_output "OK:OFFSET:0:incarnation=1:nonce=a1"
     say "UNREGISTER:slot=0:incarnation=1:key=a1"
     assert_output OK
     say "REGISTER:name=second:nonce=b2"
-    assert_output "OK:OFFSET:0:incarnation=2"
+    assert_output "OK:OFFSET:0:incarnation=2:nonce=b2"
     # The first one's requests, late or sent twice.
     say "UNREGISTER:slot=0:incarnation=1:key=a1"
     assert_output OK

@@ -263,6 +263,46 @@ START_TEST(a_participant_that_the_daemon_has_ended_is_told_so)
 }
 END_TEST
 
+/* ---- replies that are somebody else's ------------------------------------------------- */
+
+/* What the next reply to this thread says instead of what it does say. */
+static _Thread_local const char *misled;
+
+ssize_t recvmsg(int fd, struct msghdr *msg, int flags)
+{
+	ssize_t n = syscall(SYS_recvmsg, fd, msg, flags);
+
+	if (n > 0 && misled != NULL) {
+		n = (ssize_t)strlen(misled);
+		memcpy(msg->msg_iov->iov_base, misled, (size_t)n);
+		misled = NULL;
+	}
+	return n;
+}
+
+START_TEST(a_reply_to_another_request_is_not_taken_for_ones_own)
+{
+	zcp_pub *pub;
+	zcp *bus;
+
+	start(8);
+	bus = bus_open("app");
+	misled = "OK:PORT:5:serial=77:topic=3:nonce=1";
+	must(zcp_offer(bus, "t", NULL, &pub));
+	ck_assert_ptr_null(misled);
+	ck_assert_uint_eq(pub->port, 0);
+	ck_assert_uint_eq(pub->serial, 1);
+	zcp_stop_offer(&pub);
+	misled = "ERROR: all 8 ports are in use\ncode=REFUSED nonce=1\n";
+	must(zcp_offer(bus, "t", NULL, &pub));
+	ck_assert_ptr_null(misled);
+	ck_assert_uint_eq(status_number("publishers"), 1);
+	zcp_stop_offer(&pub);
+	zcp_close(&bus);
+	bus_stop();
+}
+END_TEST
+
 /* ---- fields of replies ------------------------------------------------------------- */
 
 START_TEST(a_number_in_a_reply_is_found_by_its_name)
@@ -332,6 +372,7 @@ int main(void)
 	tcase_add_test(t,
 	    a_request_to_a_domain_that_was_made_anew_concerns_nobody);
 	tcase_add_test(t, a_participant_that_the_daemon_has_ended_is_told_so);
+	tcase_add_test(t, a_reply_to_another_request_is_not_taken_for_ones_own);
 	tcase_add_test(t, a_number_in_a_reply_is_found_by_its_name);
 	tcase_add_test(t, an_error_of_the_daemon_keeps_its_code_and_its_numbers);
 	tcase_add_test(t, every_code_has_a_name_and_every_name_its_code);

@@ -104,7 +104,7 @@ static void publish(const char *domain, const char *topic, const char *text,
 		    JOIN_MS * NS_PER_MS);
 	}
 	if (rc < 0)
-		text_error(reply, rc);
+		text_error(reply, rc, NULL);
 	else
 		text_add(reply, "OK:PUBLISHED:%d", n);
 	zcp_stop_offer(&pub);

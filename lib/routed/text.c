@@ -30,8 +30,9 @@ static void add_sentence(struct text *t, const char *sentence)
 			t->out[i] = ' ';
 }
 
-void text_error(struct text *t, int rc)
+void text_error(struct text *t, int rc, const char *nonce)
 {
 	add_sentence(t, zcp_errmsg());
-	text_add(t, "\ncode=%s%s\n", error_name(rc), error_numbers());
+	text_add(t, "\ncode=%s%s%s%s\n", error_name(rc), error_numbers(),
+	    nonce ? " nonce=" : "", nonce ? nonce : "");
 }

@@ -17,9 +17,10 @@ void text_add(struct text *t, const char *format, ...)
 
 /*
  * The one form of an error in the control protocol, zcp-protocol(5): the
- * sentence of this thread's last failure, then a line of fields with the code.
+ * sentence of this thread's last failure, then a line of fields: the code, its
+ * numbers, and the request's nonce or NULL.
  */
-void text_error(struct text *t, int rc);
+void text_error(struct text *t, int rc, const char *nonce);
 
 static inline size_t text_left(const struct text *t)
 {

@@ -48,6 +48,7 @@ struct verb {
 	unsigned fields;		/* the last takes all that follows; 0: any */
 	enum access access;
 	bool ends;			/* ends something: never refused for its cost */
+	bool repeats;			/* its reply has the request's nonce */
 };
 static const struct verb *find_verb(const char *text, size_t length);
 
@@ -515,19 +516,19 @@ static int do_auth(struct routed *r, struct request *q)
 }
 
 static const struct verb verbs[] = {
-	{ "PING", do_ping, 0, BY_ALL, false },
-	{ "AUTH", do_auth, 1, BY_ALL, false },
-	{ "GET_SHM_PATH", do_path, 0, BY_TRUSTED, false },
-	{ "GET_SHM_SIZE", do_size, 0, BY_TRUSTED, false },
-	{ "REGISTER", do_register, 0, BY_TRUSTED, false },
-	{ "UNREGISTER", do_unregister, 0, BY_TENANTS, true },
-	{ "RELEASE", do_release, 0, BY_TENANTS, true },
-	{ "PUBLISHER", do_publisher, 0, BY_TENANTS, false },
-	{ "SUBSCRIBER", do_subscriber, 0, BY_TENANTS, false },
-	{ "SWEEP", do_sweep, 0, BY_TRUSTED, false },
-	{ "ROUTE", do_route, 2, BY_TRUSTED, false },
-	{ "STATUS", do_status, 0, BY_TRUSTED, false },
-	{ "DUMP", do_dump, 0, BY_TRUSTED, false },
+	{ "PING", do_ping, 0, BY_ALL, false, false },
+	{ "AUTH", do_auth, 1, BY_ALL, false, false },
+	{ "GET_SHM_PATH", do_path, 0, BY_TRUSTED, false, false },
+	{ "GET_SHM_SIZE", do_size, 0, BY_TRUSTED, false, false },
+	{ "REGISTER", do_register, 0, BY_TRUSTED, false, true },
+	{ "UNREGISTER", do_unregister, 0, BY_TENANTS, true, false },
+	{ "RELEASE", do_release, 0, BY_TENANTS, true, false },
+	{ "PUBLISHER", do_publisher, 0, BY_TENANTS, false, true },
+	{ "SUBSCRIBER", do_subscriber, 0, BY_TENANTS, false, true },
+	{ "SWEEP", do_sweep, 0, BY_TRUSTED, false, false },
+	{ "ROUTE", do_route, 2, BY_TRUSTED, false, false },
+	{ "STATUS", do_status, 0, BY_TRUSTED, false, false },
+	{ "DUMP", do_dump, 0, BY_TRUSTED, false, false },
 };
 
 /* By what stands before the first colon or the end of the line. */
@@ -560,6 +561,33 @@ static int obey(struct routed *r, struct request *q)
 	return rc < 0 ? rc : q->verb->run(r, q);
 }
 
+/* The nonce that a reply repeats: it may come so late that another process has
+ * the name of the socket to which it goes. */
+static const char *repeated(const struct request *q)
+{
+	const char *nonce = q->verb != NULL && q->verb->repeats ?
+	    value(q, "nonce") : NULL;
+
+	return nonce != NULL && nonce[0] != '\0' &&
+	    nonce[strspn(nonce, "0123456789abcdefABCDEF")] == '\0' ?
+	    nonce : NULL;
+}
+
+static void finish(const struct request *q, int rc)
+{
+	const char *nonce = repeated(q);
+
+	if (rc >= 0 && nonce != NULL)
+		text_add(q->reply, ":nonce=%s", nonce);
+	if (rc >= 0)
+		return;
+	q->reply->used = 0;
+	if (q->unknown)
+		text_add(q->reply, "ERROR: Unknown command");
+	else
+		text_error(q->reply, rc, nonce);
+}
+
 bool answer(struct routed *r, const struct client *c, const char *text,
     size_t length, struct text *out)
 {
@@ -583,12 +611,6 @@ bool answer(struct routed *r, const struct client *c, const char *text,
 			rc = obey(r, &q);
 		quota_charge(r, c, began);
 	}
-	if (rc < 0) {
-		out->used = 0;
-		if (q.unknown)
-			text_add(out, "ERROR: Unknown command");
-		else
-			text_error(out, rc);
-	}
+	finish(&q, rc);
 	return rc < 0 || !q.later;
 }
