@@ -11,6 +11,7 @@
 #include "atomics.h"
 #include "error.h"
 #include "guard.h"
+#include "own.h"
 #include "topic.h"
 
 int domain_name(const char **name)
@@ -116,6 +117,10 @@ static int open_part(struct domain *d, struct segment *s, const char *part,
 	    ((struct segment_head *)d->mgmt.base)->instance);
 	if (rc == 0 && d->watched)
 		guard_add(s->base, s->size);
+	/* For its lock: the daemon's. */
+	if (rc == 0 && kind == PART_MGMT && (d->owner || d->watched))
+		s->fd = open(path, (d->owner ? O_RDWR : O_RDONLY) | O_NOFOLLOW |
+		    O_CLOEXEC | O_NONBLOCK);
 	return rc;
 }
 
@@ -320,14 +325,16 @@ int domain_map_write(struct domain *d)
 
 unsigned fork_generation;
 
+/* A look of another thread's is not under way in the child for ever. */
 static void forked(void)
 {
 	fork_generation++;
+	own_end();
 }
 
 static void install_fork_watch(void)
 {
-	pthread_atfork(NULL, NULL, forked);
+	pthread_atfork(own_begin, own_end, forked);
 }
 
 void fork_watch(void)
@@ -335,58 +342,6 @@ void fork_watch(void)
 	static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 	pthread_once(&once, install_fork_watch);
-}
-
-static struct own_file {
-	uint64_t instance;
-	uint32_t slot;
-	int fd;
-	unsigned born;
-	struct own_file *next;
-} *own_files;
-static pthread_mutex_t own_lock = PTHREAD_MUTEX_INITIALIZER;
-
-void own_file_add(uint64_t instance, uint32_t slot, int fd)
-{
-	struct own_file *own = malloc(sizeof(*own));
-
-	if (own == NULL)
-		return;	/* the lock is one of two proofs of life */
-	pthread_mutex_lock(&own_lock);
-	*own = (struct own_file){ instance, slot, fd, fork_generation,
-	    own_files };
-	own_files = own;
-	pthread_mutex_unlock(&own_lock);
-}
-
-void own_file_remove(uint64_t instance, uint32_t slot, int fd)
-{
-	pthread_mutex_lock(&own_lock);
-	for (struct own_file **p = &own_files; *p != NULL; p = &(*p)->next)
-		if ((*p)->instance == instance && (*p)->slot == slot &&
-		    (*p)->fd == fd) {
-			struct own_file *own = *p;
-
-			*p = own->next;
-			free(own);
-			break;
-		}
-	pthread_mutex_unlock(&own_lock);
-}
-
-static int own_file_find(uint64_t instance, uint32_t slot)
-{
-	int fd = -1;
-
-	pthread_mutex_lock(&own_lock);
-	/* The last one added: one that is being closed has lost its slot. */
-	for (struct own_file *own = own_files; own != NULL && fd < 0;
-	    own = own->next)
-		if (own->instance == instance && own->slot == slot &&
-		    own->born == fork_generation)
-			fd = own->fd;
-	pthread_mutex_unlock(&own_lock);
-	return fd;
 }
 
 void member_path(const struct domain *d, uint32_t slot,
@@ -405,26 +360,20 @@ static uint64_t instance_of(const struct domain *d)
 
 bool own_file(const struct domain *d, uint32_t slot)
 {
-	return own_file_find(instance_of(d), slot) >= 0;
+	return own_has(instance_of(d), d->participants[slot].incarnation);
 }
 
 static int peer_map(struct domain *d, struct peer *peer)
 {
 	uint64_t instance = instance_of(d);
 	const struct participant *p = &d->participants[peer->slot];
-	int own = own_file_find(instance, peer->slot), rc;
 	char path[SEGMENT_PATH];
+	int rc;
 
 	member_path(d, peer->slot, path);
-	if (own >= 0) {
-		rc = segment_map(&peer->segment, own, path, PART_MEMBER, false,
-		    instance);
-		peer->segment.fd = -1;	/* stays its owner's */
-	} else
-		rc = segment_open(&peer->segment, path, PART_MEMBER, d->owner,
-		    d->copy ? ANY_OWNER : p->uid,
-		    (mode_t)d->m->mode & 0777, instance);
-	if (rc < 0)
+	if ((rc = segment_open(&peer->segment, path, PART_MEMBER, d->owner,
+	    d->copy ? ANY_OWNER : p->uid, (mode_t)d->m->mode & 0777,
+	    instance)) < 0)
 		return rc;
 	guard_add(peer->segment.base, peer->segment.size);
 	peer->member = peer->segment.base;

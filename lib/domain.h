@@ -117,13 +117,7 @@ struct peer *peer_share(struct domain *d, struct peer *peer);
 extern unsigned fork_generation;
 void fork_watch(void);
 
-/*
- * A process must not open its own file twice: closing the second descriptor
- * would drop the lock that says it lives (fcntl(2)).  So each file that this
- * process owns is listed, and mapped through its one descriptor.
- */
-void own_file_add(uint64_t instance, uint32_t slot, int fd);
-void own_file_remove(uint64_t instance, uint32_t slot, int fd);
+/* Is the participant in `slot` one of this process? */
 bool own_file(const struct domain *d, uint32_t slot);
 
 /* A place in a member's file, or NULL when it would lie outside. */

@@ -13,6 +13,7 @@
 #include "atomics.h"
 #include "clock.h"
 #include "error.h"
+#include "own.h"
 
 /* ---- processes ------------------------------------------------------------- */
 
@@ -287,52 +288,47 @@ static enum fate judge_heart(const struct suspicion *s, uint64_t beat,
 	return rc < 0 ? FATE_UNSEEN : rc > 0 ? FATE_ALIVE : FATE_DIED;
 }
 
-/* What its file says: its lock, its words, and who maps it. */
-static enum fate judge(const struct suspicion *s, int fd, const char *path)
-{
+/* What its file says. */
+struct witness {
 	struct news news;
 	struct stat file;
-	pid_t holder;
+	pid_t holder;			/* of its lock */
+};
 
-	if (news_of(fd, path, &news) < 0)
-		return FATE_UNSEEN;
-	if (news.left != 0)
-		return FATE_LEFT;
-	if (lock_holder(fd, &holder) < 0) {
-		error_in(0, "%s", path);
-		return FATE_UNSEEN;
-	}
-	if (holder != 0)
-		return FATE_ALIVE;
-	if (s->seen == SEEN_GONE)
-		return FATE_DIED;
-	if (fstat(fd, &file) < 0) {
-		error_sys("cannot stat %s", path);
-		return FATE_UNSEEN;
-	}
-	return judge_heart(s, news.beat, &file);
+static int look_at_file(const char *path, struct witness *w)
+{
+	struct look_at look;
+	int rc;
+
+	if (look_begin(&look, path, O_RDONLY) < 0)
+		return error_sys("cannot open %s", path);
+	if ((rc = news_of(look.fd, path, &w->news)) == 0 &&
+	    (rc = lock_holder(look.fd, &w->holder)) < 0)
+		error_in(rc, "%s", path);
+	if (rc == 0 && fstat(look.fd, &w->file) < 0)
+		rc = error_sys("cannot stat %s", path);
+	look_end(&look);
+	return rc;
 }
 
-static enum fate look_at_member(const struct suspicion *s)
+/* Its words, its lock, and who maps it. */
+static enum fate judge(const struct suspicion *s)
 {
 	char path[SEGMENT_PATH];
-	enum fate fate;
-	int fd, cause;
+	struct witness w;
 
 	member_path(s->d, s->slot, path);
-	fd = open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
-	if (fd >= 0) {
-		fate = judge(s, fd, path);
-		close(fd);
-		return fate;
-	}
-	cause = errno;
-	/* Nobody can have a lock on a file that is not there. */
-	if (s->seen == SEEN_GONE && cause == ENOENT && domain_here(s->d))
-		return FATE_DIED;
-	errno = cause;
-	error_sys("cannot open %s", path);
-	return FATE_UNSEEN;
+	errno = 0;
+	if (look_at_file(path, &w) < 0)
+		/* Nobody can have a lock on a file that is not there. */
+		return s->seen == SEEN_GONE && errno == ENOENT &&
+		    domain_here(s->d) ? FATE_DIED : FATE_UNSEEN;
+	if (w.news.left != 0)
+		return FATE_LEFT;
+	if (w.holder != 0)
+		return FATE_ALIVE;
+	return s->seen == SEEN_GONE ? FATE_DIED :
+	    judge_heart(s, w.news.beat, &w.file);
 }
 
 /* ---- the verdict ------------------------------------------------------------------- */
@@ -357,13 +353,12 @@ static enum fate fate_of(struct domain *d, uint32_t slot, bool exited)
 	if (fact_load32(&p->state) != PARTICIPANT_LIVE)
 		return fact_load32(&p->flags) & PARTICIPANT_DIED ?
 		    FATE_DIED : FATE_LEFT;
-	/* Never open our own file: closing it would drop our lock. */
 	if (own_file(d, slot))
 		return FATE_ALIVE;
 	/* Before its lock: the process that is gone then had let go of it. */
 	if (!exited)
 		s.seen = look_at_process(p);
-	fate = look_at_member(&s);
+	fate = judge(&s);
 	/* Its place may have been given to another one meanwhile. */
 	if (fact_load32(&p->state) != PARTICIPANT_LIVE ||
 	    p->incarnation != s.incarnation)

@@ -87,22 +87,18 @@ static int lock_file(struct zcp *bus)
 {
 	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
 
-	if (fcntl(bus->own.fd, F_SETLK, &lock) < 0)
-		return error_sys("cannot lock %s", bus->path);
-	return 0;
+	return fcntl(bus->file.kept.fd, F_SETLK, &lock) < 0 ?
+	    error_sys("cannot lock %s", bus->path) : 0;
 }
 
-static int open_own(struct zcp *bus)
+static int map_own(struct zcp *bus, int fd)
 {
 	const struct participant *p = &bus->d.participants[bus->slot];
+	struct member *member;
 	int rc;
 
-	struct member *member;
-
-	member_path(&bus->d, bus->slot, bus->path);
-	rc = segment_open(&bus->own, bus->path, PART_MEMBER, true, p->uid,
-	    (mode_t)bus->d.m->mode & 0777, instance(bus));
-	if (rc < 0)
+	if ((rc = segment_map(&bus->own, fd, bus->path, PART_MEMBER, true,
+	    p->uid, (mode_t)bus->d.m->mode & 0777, instance(bus))) < 0)
 		return rc;
 	member = bus->own.base;
 	/* Not ours to write to before it is known to be ours. */
@@ -115,8 +111,89 @@ static int open_own(struct zcp *bus)
 	bus->member = member;
 	bus->committed = MEMBER_FIRST;
 	bus->d.sweeping = &bus->member->sweeping;
-	own_file_add(instance(bus), bus->slot, bus->own.fd);
-	return lock_file(bus);
+	return 0;
+}
+
+/* Within own_begin(): nobody opens the file besides until it is listed. */
+static int keep_own(struct zcp *bus)
+{
+	int fd = open(bus->path, O_RDWR | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
+	int rc;
+
+	if (fd < 0 || kept_take(&bus->file.kept, fd) < 0)
+		return error_sys("cannot open %s", bus->path);
+	if ((rc = map_own(bus, bus->file.kept.fd)) < 0) {
+		kept_close(&bus->file.kept);
+		return rc;
+	}
+	bus->file.instance = instance(bus);
+	bus->file.incarnation = bus->incarnation;
+	own_add(&bus->file);
+	if ((rc = lock_file(bus)) == 0)
+		return 0;
+	own_remove(&bus->file);
+	kept_close(&bus->file.kept);
+	segment_close(&bus->own);
+	bus->member = NULL;
+	bus->d.sweeping = NULL;
+	return rc;
+}
+
+static int open_own(struct zcp *bus)
+{
+	int rc;
+
+	member_path(&bus->d, bus->slot, bus->path);
+	own_begin();
+	rc = keep_own(bus);
+	own_end();
+	return rc;
+}
+
+/*
+ * The application may have closed our descriptor, and its lock with it; what has
+ * the number now is not ours to touch.  Where our file is still found by its
+ * name it is opened and locked anew.
+ */
+static int reopen_own(struct zcp *bus)
+{
+	struct look_at look;
+	struct kept kept;
+	int rc = 0;
+
+	if (look_begin(&look, bus->path, O_RDWR) < 0)
+		return error_sys("cannot open %s again", bus->path);
+	if (look.kept) {
+		/* Another participant of this process has the name by now. */
+		rc = error_set(ZCP_E_ENDED, "%s is ours no more", bus->path);
+	} else {
+		look.kept = true;
+		if (kept_take(&kept, look.fd) < 0)
+			rc = error_sys("cannot keep %s", bus->path);
+		else if (kept.dev != bus->own.dev || kept.ino != bus->own.ino) {
+			kept_close(&kept);
+			rc = error_set(ZCP_E_ENDED, "%s is ours no more",
+			    bus->path);
+		} else {
+			bus->file.kept = kept;
+			rc = lock_file(bus);
+		}
+	}
+	look_end(&look);
+	return rc;
+}
+
+/* Before each use of it. */
+static int check_own(struct zcp *bus)
+{
+	return kept_ours(&bus->file.kept) ? 0 : reopen_own(bus);
+}
+
+static void forget_own(struct zcp *bus)
+{
+	own_begin();
+	own_remove(&bus->file);
+	own_end();
 }
 
 static int attach(struct zcp *bus, const char *domain, const char *token,
@@ -220,6 +297,7 @@ int zcp_open(zcp **out, const zcp_options *options)
 	if ((bus = calloc(1, sizeof(*bus))) == NULL)
 		return error_set(ZCP_E_SYS, "out of memory");
 	bus->own = (struct segment)SEGMENT_INIT;
+	bus->file.kept = (struct kept)KEPT_NONE;
 	bus->d.mgmt = bus->d.bell = bus->d.pool = bus->d.data =
 	    bus->d.data_write = (struct segment)SEGMENT_INIT;
 	bus->born = bus->made = fork_generation;
@@ -274,6 +352,7 @@ void bus_put(struct zcp *bus)
 	places_free(bus->idle);
 	places_free(bus->abandoned);
 	segment_close(&bus->own);
+	kept_close(&bus->file.kept);
 	domain_detach(&bus->d);
 	pthread_mutex_destroy(&bus->lock);
 	free(bus);
@@ -298,7 +377,7 @@ void zcp_close(zcp **handle)
 	}
 	/* By then another one may have our slot, also one of this process. */
 	if (bus->member != NULL)
-		own_file_remove(instance(bus), bus->slot, bus->own.fd);
+		forget_own(bus);
 	/* Handles that are still open are errors from now on, not crashes. */
 	bus->born = bus->made - 1;
 	bus_put(bus);
@@ -348,8 +427,8 @@ static int place_new(struct zcp *bus, uint64_t bytes, struct place **out)
 		    "%llu bytes (a participant's ports share %llu)", bus->path,
 		    (unsigned long long)bytes,
 		    (unsigned long long)MEMBER_WINDOW);
-	if ((rc = segment_commit(bus->own.fd, bus->path, bus->committed,
-	    bytes)) < 0)
+	if ((rc = check_own(bus)) < 0 || (rc = segment_commit(
+	    bus->file.kept.fd, bus->path, bus->committed, bytes)) < 0)
 		return rc;
 	if ((place = calloc(1, sizeof(*place))) == NULL)
 		return error_set(ZCP_E_SYS, "out of memory");

@@ -9,6 +9,7 @@
 
 #include "domain.h"
 #include "error.h"
+#include "own.h"
 
 /* A piece of p<n>; when its port is gone from the directory, room again. */
 struct place {
@@ -21,6 +22,7 @@ struct place {
 struct zcp {
 	struct domain d;
 	struct segment own;		/* p<n>, locked while we live */
+	struct own_file file;		/* by this descriptor */
 	struct member *member;
 	char path[SEGMENT_PATH];
 	uint32_t slot;

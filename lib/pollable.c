@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "clock.h"
+#include "own.h"
 #include "wait.h"
 
 /* A ring's next slot; its file stays mapped while it is listed. */
@@ -44,7 +45,7 @@ struct watch {
 
 struct pollable {
 	struct domain *d;
-	int fd;
+	struct kept kept;		/* the eventfd; under lock once the thread runs */
 	struct bell quit;		/* rung to get the thread out of bed */
 	pthread_t thread;
 	pthread_mutex_t lock;
@@ -142,12 +143,16 @@ static bool watch_sub(struct domain *d, struct watch *w, struct zcp_sub *sub)
 
 /* ---- the thread ---------------------------------------------------------------------- */
 
+/* Where the application has closed it, and has given its number to something
+ * else, that is not ours to write to: pollable_fd() makes another.  With the
+ * lock. */
 static void say_readable(struct pollable *p)
 {
 	uint64_t one = 1;
 
 	/* Full would mean readable already. */
-	while (write(p->fd, &one, sizeof(one)) < 0 && errno == EINTR)
+	while (kept_ours(&p->kept) &&
+	    write(p->kept.fd, &one, sizeof(one)) < 0 && errno == EINTR)
 		;
 }
 
@@ -182,15 +187,23 @@ static void *feed_descriptor(void *arg)
 		p->armed = false;
 		p->recalled = false;
 		pthread_cond_broadcast(&p->cond);
-		pthread_mutex_unlock(&p->lock);
 		say_readable(p);
-		pthread_mutex_lock(&p->lock);
 	}
 	pthread_mutex_unlock(&p->lock);
 	return NULL;
 }
 
 /* ---- the reader's side ------------------------------------------------------------------ */
+
+static int make_eventfd(struct pollable *p)
+{
+	int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+
+	if (fd < 0 || kept_take(&p->kept, fd) < 0)
+		return error_sys("cannot make an eventfd");
+	kept_mark(&p->kept);
+	return 0;
+}
 
 struct pollable *pollable_open(struct domain *d)
 {
@@ -205,10 +218,8 @@ struct pollable *pollable_open(struct domain *d)
 	*p = (struct pollable){ .d = d };
 	pthread_mutex_init(&p->lock, NULL);
 	pthread_cond_init(&p->cond, NULL);
-	if ((p->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) < 0) {
-		error_sys("cannot make an eventfd");
+	if (make_eventfd(p) < 0)
 		goto fail;
-	}
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
 	rc = pthread_create(&p->thread, NULL, feed_descriptor, p);
@@ -217,7 +228,7 @@ struct pollable *pollable_open(struct domain *d)
 		return p;
 	errno = rc;
 	error_sys("cannot start the thread that feeds a descriptor");
-	close(p->fd);
+	kept_close(&p->kept);
 fail:
 	pthread_cond_destroy(&p->cond);
 	pthread_mutex_destroy(&p->lock);
@@ -238,7 +249,7 @@ void pollable_close(struct pollable **handle)
 	pthread_mutex_unlock(&p->lock);
 	bell_announce(&p->quit);
 	pthread_join(p->thread, NULL);
-	close(p->fd);
+	kept_close(&p->kept);
 	watch_clear(p->d, &p->watch);
 	free(p->watch.ring);
 	free(p->watch.word);
@@ -247,9 +258,17 @@ void pollable_close(struct pollable **handle)
 	free(p);
 }
 
-int pollable_fd(const struct pollable *p)
+int pollable_fd(struct pollable *p)
 {
-	return p->fd;
+	int rc = 0;
+
+	pthread_mutex_lock(&p->lock);
+	/* A new one is readable: whoever takes then arms it. */
+	if (!kept_ours(&p->kept) && (rc = make_eventfd(p)) == 0)
+		say_readable(p);
+	rc = rc < 0 ? rc : p->kept.fd;
+	pthread_mutex_unlock(&p->lock);
+	return rc;
 }
 
 static bool watch_all(struct pollable *p, const struct several *s)
@@ -286,18 +305,19 @@ void pollable_recall(struct pollable *p)
 	pthread_mutex_unlock(&p->lock);
 }
 
-/* False: it could not be made unreadable. */
+/* False: it could not be made unreadable.  With the lock. */
 static bool clear(struct pollable *p)
 {
 	uint64_t seen;
 
-	return read(p->fd, &seen, sizeof(seen)) >= 0 || errno == EAGAIN;
+	return kept_ours(&p->kept) &&
+	    (read(p->kept.fd, &seen, sizeof(seen)) >= 0 || errno == EAGAIN);
 }
 
 void pollable_arm(struct pollable *p, const struct several *s)
 {
 	uint64_t due = UINT64_MAX;
-	bool armed;
+	bool armed, cleared;
 
 	/*
 	 * Armed it will say so as soon as anything differs from its list, at
@@ -307,17 +327,18 @@ void pollable_arm(struct pollable *p, const struct several *s)
 	 */
 	pthread_mutex_lock(&p->lock);
 	armed = p->armed;
-	if (armed)
-		clear(p);
+	cleared = clear(p);
 	pthread_mutex_unlock(&p->lock);
-	if (armed || !clear(p))
+	if (armed || !cleared)
 		return;
 	/* Looked at once more behind the list, on which is not what had come:
 	 * where messages are held back for their order that is no news, but
 	 * says when it is due. */
 	if (several_ready(s, &due) || !watch_all(p, s) ||
 	    several_ready(s, &due)) {
+		pthread_mutex_lock(&p->lock);
 		say_readable(p);
+		pthread_mutex_unlock(&p->lock);
 		return;
 	}
 	p->watch.due = due;

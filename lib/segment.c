@@ -10,6 +10,7 @@
 
 #include "atomics.h"
 #include "error.h"
+#include "own.h"
 
 void segment_path_in(char path[SEGMENT_PATH], const char *dir, uid_t uid,
     const char *domain, const char *part)
@@ -25,10 +26,10 @@ void segment_path(char path[SEGMENT_PATH], uid_t uid, const char *domain,
 	segment_path_in(path, SEGMENT_DIR, uid, domain, part);
 }
 
-static int map(struct segment *s, const char *path, bool writable)
+static int map(struct segment *s, int fd, const char *path, bool writable)
 {
 	s->base = mmap(NULL, s->size, PROT_READ | (writable ? PROT_WRITE : 0),
-	    MAP_SHARED | MAP_NORESERVE, s->fd, 0);
+	    MAP_SHARED | MAP_NORESERVE, fd, 0);
 	if (s->base == MAP_FAILED) {
 		s->base = NULL;
 		return error_sys("cannot map %llu bytes of %s",
@@ -53,16 +54,20 @@ int segment_commit(int fd, const char *path, uint64_t offset, uint64_t bytes)
 	return 0;
 }
 
-bool segment_committed(int fd, uint64_t offset, uint64_t bytes)
+int segment_committed(int fd, uint64_t offset, uint64_t bytes)
 {
-	off_t hole;
+	off_t data, hole;
 
 	if (bytes == 0 || offset + bytes < offset)
-		return false;
-	if (lseek(fd, (off_t)offset, SEEK_DATA) != (off_t)offset)
-		return false;
+		return 0;
+	data = lseek(fd, (off_t)offset, SEEK_DATA);
+	/* No data from there on, or no such place. */
+	if (data < 0)
+		return errno == ENXIO || errno == EINVAL ? 0 : -1;
+	if (data != (off_t)offset)
+		return 0;
 	hole = lseek(fd, (off_t)offset, SEEK_HOLE);
-	return hole >= 0 && (uint64_t)hole >= offset + bytes;
+	return hole < 0 ? -1 : (uint64_t)hole >= offset + bytes;
 }
 
 int segment_create(struct segment *s, const char *path,
@@ -84,7 +89,7 @@ int segment_create(struct segment *s, const char *path,
 		goto fail;
 	}
 	if ((rc = segment_commit(made.fd, path, 0, commit)) < 0 ||
-	    (rc = map(&made, path, true)) < 0)
+	    (rc = map(&made, made.fd, path, true)) < 0)
 		goto fail;
 	head = made.base;
 	head->part = part;
@@ -109,18 +114,12 @@ void segment_ready(struct segment *s)
 }
 
 /* Reads the head with pread: a mapped read of a truncated file would kill. */
-static int check(struct segment *s, int fd, const char *path,
-    enum segment_part part, uint64_t instance)
+static int check(struct segment *s, int fd, const struct stat *st,
+    const char *path, enum segment_part part, uint64_t instance)
 {
 	struct segment_head head;
-	struct stat st;
-	ssize_t n;
+	ssize_t n = pread(fd, &head, sizeof(head), 0);
 
-	if (fstat(fd, &st) < 0)
-		return error_sys("cannot stat %s", path);
-	s->dev = st.st_dev;
-	s->ino = st.st_ino;
-	n = pread(fd, &head, sizeof(head), 0);
 	if (n < 0)
 		return error_sys("cannot read %s", path);
 	if ((size_t)n < sizeof(head))
@@ -143,60 +142,66 @@ static int check(struct segment *s, int fd, const char *path,
 	if (instance != 0 && head.instance != instance)
 		return error_set(ZCP_E_DAMAGED,
 		    "%s belongs to another creation of the domain", path);
-	if (head.size < sizeof(head) || (uint64_t)st.st_size < head.size)
+	if (head.size < sizeof(head) || (uint64_t)st->st_size < head.size)
 		return error_set(ZCP_E_DAMAGED,
 		    "%s is truncated: %llu bytes of %llu", path,
-		    (unsigned long long)st.st_size,
+		    (unsigned long long)st->st_size,
 		    (unsigned long long)head.size);
 	s->size = head.size;
 	return 0;
 }
 
+static int allowed(const struct stat *st, const char *path, uid_t owner,
+    mode_t mode)
+{
+	if (!S_ISREG(st->st_mode))
+		return error_set(ZCP_E_PERM, "%s is not a regular file", path);
+	if (owner == ANY_OWNER)
+		return 0;
+	if (st->st_uid != owner)
+		return error_set(ZCP_E_PERM, "%s belongs to uid %u, not to %u: "
+		    "refused", path, (unsigned)st->st_uid, (unsigned)owner);
+	if (st->st_mode & 0777 & ~mode)
+		return error_set(ZCP_E_PERM, "%s has mode %03o where %03o is "
+		    "the most allowed: refused", path,
+		    (unsigned)st->st_mode & 0777, (unsigned)mode);
+	return 0;
+}
+
 int segment_map(struct segment *s, int fd, const char *path,
-    enum segment_part part, bool writable, uint64_t instance)
+    enum segment_part part, bool writable, uid_t owner, mode_t mode,
+    uint64_t instance)
 {
 	struct segment mapped = SEGMENT_INIT;
+	struct stat st;
 	int rc;
 
-	if ((rc = check(&mapped, fd, path, part, instance)) < 0)
+	if (fstat(fd, &st) < 0)
+		return error_sys("cannot stat %s", path);
+	mapped.dev = st.st_dev;
+	mapped.ino = st.st_ino;
+	if ((rc = allowed(&st, path, owner, mode)) < 0 ||
+	    (rc = check(&mapped, fd, &st, path, part, instance)) < 0)
 		return rc;
-	mapped.fd = fd;
-	if ((rc = map(&mapped, path, writable)) < 0) {
-		mapped.fd = -1;
+	rc = map(&mapped, fd, path, writable);
+	if (rc < 0)
 		segment_close(&mapped);
-		return rc;
-	}
-	*s = mapped;
-	return 0;
+	else
+		*s = mapped;
+	return rc;
 }
 
 int segment_open(struct segment *s, const char *path, enum segment_part part,
     bool writable, uid_t owner, mode_t mode, uint64_t instance)
 {
-	struct stat st;
-	int fd, rc;
+	struct look_at look;
+	int rc;
 
-	fd = open(path, (writable ? O_RDWR : O_RDONLY) | O_NOFOLLOW |
-	    O_CLOEXEC | O_NONBLOCK);
-	if (fd < 0)
+	if (look_begin(&look, path, writable ? O_RDWR : O_RDONLY) < 0)
 		return error_sys("cannot open %s", path);
-	if (fstat(fd, &st) < 0)
-		rc = error_sys("cannot stat %s", path);
-	else if (!S_ISREG(st.st_mode))
-		rc = error_set(ZCP_E_PERM, "%s is not a regular file", path);
-	else if (owner == ANY_OWNER)
-		rc = segment_map(s, fd, path, part, writable, instance);
-	else if (st.st_uid != owner)
-		rc = error_set(ZCP_E_PERM, "%s belongs to uid %u, not to %u: "
-		    "refused", path, (unsigned)st.st_uid, (unsigned)owner);
-	else if (st.st_mode & 0777 & ~mode)
-		rc = error_set(ZCP_E_PERM, "%s has mode %03o where %03o is "
-		    "the most allowed: refused", path,
-		    (unsigned)st.st_mode & 0777, (unsigned)mode);
-	else
-		rc = segment_map(s, fd, path, part, writable, instance);
-	if (rc < 0)
-		close(fd);
+	rc = segment_map(s, look.fd, path, part, writable, owner, mode,
+	    instance);
+	look_end(&look);
 	return rc;
 }
 

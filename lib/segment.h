@@ -19,7 +19,7 @@ enum { SEGMENT_PATH = 256, SEGMENT_DIR_MOST = 160 };
 struct segment {
 	void *base;
 	uint64_t size;
-	int fd;
+	int fd;				/* its maker's, until segment_close() */
 	dev_t dev;			/* of the file that is mapped */
 	ino_t ino;
 };
@@ -48,23 +48,26 @@ void segment_ready(struct segment *s);
  * by `owner`, writable by more than `mode` allows, a link or no regular file,
  * of another layout, truncated or damaged; -ZCP_E_BUSY: not ready yet, try
  * again.  `instance` 0 accepts any, `owner` ANY_OWNER any, with any mode.
+ * What is mapped needs no descriptor: none is kept.
  */
 #define ANY_OWNER ((uid_t)-1)
 int segment_open(struct segment *s, const char *path, enum segment_part part,
     bool writable, uid_t owner, mode_t mode, uint64_t instance);
 
-/* The same for a descriptor that the caller keeps. */
+/* The same for a descriptor that the caller keeps, in either case. */
 int segment_map(struct segment *s, int fd, const char *path,
-    enum segment_part part, bool writable, uint64_t instance);
+    enum segment_part part, bool writable, uid_t owner, mode_t mode,
+    uint64_t instance);
 
 /* Commits a range: -ZCP_E_SYS when /dev/shm is full. */
 int segment_commit(int fd, const char *path, uint64_t offset, uint64_t bytes);
 
 /*
- * Is every page of the range committed, and written to once?  (tmpfs calls a
- * page that is only committed a hole.)  Reading a real hole would allocate.
+ * 1: every page of the range is committed, and was written to once.  (tmpfs
+ * calls a page that is only committed a hole.)  Reading a real hole would
+ * allocate.  0: they are not; < 0, with errno: could not look.
  */
-bool segment_committed(int fd, uint64_t offset, uint64_t bytes);
+int segment_committed(int fd, uint64_t offset, uint64_t bytes);
 
 /* Unmaps and closes; safe on a half-built one and twice. */
 void segment_close(struct segment *s);

@@ -32,7 +32,8 @@ struct pollable;
 /* NULL with a message.  The helper thread starts with it. */
 struct pollable *pollable_open(struct domain *d);
 void pollable_close(struct pollable **pollable);
-int pollable_fd(const struct pollable *pollable);
+/* < 0: where the application has closed it, and there can be no other. */
+int pollable_fd(struct pollable *pollable);
 
 /*
  * Nothing was left to take: readable again from the next news on.  While it

@@ -85,7 +85,8 @@ typedef struct zcp_options {
  * zcp_open - attach this process to a domain.
  *   options  may be NULL; copied
  * Registers with the daemon, maps the segments and starts the thread that
- * beats this process's heart (all signals blocked in it).  Returns 0 and a
+ * beats this process's heart (all signals blocked in it).  Keeps one
+ * descriptor, which the application may close.  Returns 0 and a
  * bus that the caller closes with zcp_close(); -ZCP_E_ARG (the domain's name),
  * -ZCP_E_NODAEMON, -ZCP_E_PERM (a token), -ZCP_E_REFUSED (a limit, named),
  * -ZCP_E_LAYOUT (another version, both named), -ZCP_E_DAMAGED, -ZCP_E_SYS.
@@ -351,7 +352,8 @@ ZCP_API int zcp_wait(zcp_sub *sub, int64_t timeout)
  * zcp_sub_fd - a descriptor for poll(2) and its kin.
  * Readable when zcp_take() may have something: then take until it returns 0,
  * which arms it anew; do not read it.  The library's: it ends with the
- * subscription.  A helper thread feeds it.  Returns the descriptor;
+ * subscription.  If the program closed it all the same, the next call makes
+ * another one.  A helper thread feeds it.  Returns the descriptor;
  * -ZCP_E_BUSY (the subscription is in a set), -ZCP_E_SYS.  The subscription's
  * thread.
  */

@@ -410,6 +410,19 @@ static int count_descriptors(pid_t pid)
 	return n;
 }
 
+/* The number that it would get next. */
+static int free_descriptor(pid_t pid)
+{
+	struct stat st;
+	char path[64];
+	int n = -1;
+
+	do
+		snprintf(path, sizeof(path), "/proc/%d/fd/%d", (int)pid, ++n);
+	while (lstat(path, &st) == 0);
+	return n;
+}
+
 static void limit_descriptors(pid_t pid, rlim_t n)
 {
 	struct rlimit limit;
@@ -474,9 +487,11 @@ START_TEST(a_daemon_refuses_whom_it_cannot_watch)
 	daemon = bus_start(&settings);
 	start_members(pid);
 	for (int spare = 0; spare <= 4; spare++) {
-		limit_descriptors(daemon, (rlim_t)(count_descriptors(daemon) +
+		limit_descriptors(daemon, (rlim_t)(free_descriptor(daemon) +
 		    spare));
-		ck_assert_int_eq(zcp_open(&bus, &o), -ZCP_E_REFUSED);
+		/* With none at all it cannot even make the member's file. */
+		ck_assert_int_eq(zcp_open(&bus, &o), spare == 0 ? -ZCP_E_SYS :
+		    -ZCP_E_REFUSED);
 		says("Too many open files");
 	}
 	says("cannot watch another process");
@@ -615,6 +630,264 @@ START_TEST(gc_forgets_no_living_member_however_few_its_descriptors)
 }
 END_TEST
 
+static bool one_death(void *arg)
+{
+	(void)arg;
+	return status_number("deaths") == 1;
+}
+
+/* ---- descriptors that are ours, and such that are not ---------------------------------- */
+
+enum { FILES = 40 };
+
+/* Files of the application's on every number that was the library's. */
+static void close_and_reuse(int file[FILES])
+{
+	for (int fd = 3; fd < 1000; fd++)
+		close(fd);
+	for (int i = 0; i < FILES; i++) {
+		file[i] = open("/tmp", O_TMPFILE | O_RDWR, 0600);
+		if (file[i] < 0 || write(file[i], "precious", 8) != 8)
+			_exit(5);
+	}
+}
+
+static void look_at_files(const int file[FILES])
+{
+	for (int i = 0; i < FILES; i++) {
+		char text[16] = "";
+
+		if (lseek(file[i], 0, SEEK_END) != 8 ||
+		    pread(file[i], text, sizeof(text), 0) != 8 ||
+		    memcmp(text, "precious", 8) != 0)
+			_exit(6);
+	}
+}
+
+static int take_one(zcp_sub *sub)
+{
+	zcp_msg msg;
+	int rc;
+
+	while ((rc = zcp_take(sub, &msg)) == 0)
+		need(zcp_wait(sub, PATIENCE));
+	if (rc == 1)
+		zcp_release(sub, &msg);
+	return rc;
+}
+
+/* With and without a descriptor to poll, which the helper thread feeds. */
+static void close_all_and_go_on(void *arg)
+{
+	bool polled = *(int *)arg;
+	zcp *bus = child_bus("closer");
+	zcp_pub *pub, *late;
+	int file[FILES], fd;
+	zcp_sub *sub;
+
+	need(zcp_subscribe(bus, "t", NULL, &sub));
+	need(zcp_offer(bus, "t", NULL, &pub));
+	if (polled)
+		need(zcp_sub_fd(sub));
+	close_and_reuse(file);
+	for (int i = 0; i < 3; i++) {
+		need(zcp_send(pub, "a message that takes a chunk of its own",
+		    40, 0, PATIENCE));
+		need(take_one(sub));
+	}
+	look_at_files(file);
+	/* Room for another port is committed in a file that was opened anew. */
+	need(zcp_offer(bus, "late", NULL, &late));
+	need(zcp_send(late, "x", 1, 0, 0));
+	look_at_files(file);
+	if (polled) {
+		need(fd = zcp_sub_fd(sub));
+		for (int i = 0; i < FILES; i++)
+			if (fd == file[i])
+				_exit(7);
+	}
+	zcp_stop_offer(&late);
+	zcp_stop_offer(&pub);
+	zcp_unsubscribe(&sub);
+	zcp_close(&bus);
+	look_at_files(file);
+}
+
+START_TEST(an_applications_files_on_our_numbers_are_left_alone)
+{
+	start();
+	for (int polled = 0; polled < 2; polled++)
+		join_process(in_process(close_all_and_go_on, &polled));
+	ck_assert_uint_eq(status_number("deaths"), 0);
+	all_chunks_come_back();
+	bus_stop();
+}
+END_TEST
+
+static pid_t holder_of_slot(uint32_t slot)
+{
+	char path[SEGMENT_PATH];
+	struct domain d;
+	pid_t holder;
+	int fd;
+
+	attach(&d);
+	member_path(&d, slot, path);
+	ck_assert_int_ge(fd = open(path, O_RDONLY), 0);
+	must(lock_holder(fd, &holder));
+	close(fd);
+	domain_detach(&d);
+	return holder;
+}
+
+static void close_all_and_offer(void *arg)
+{
+	zcp *bus = child_bus("closer");
+	zcp_pub *pub;
+	int kept[2] = { from_child[1], to_child[0] };
+
+	(void)arg;
+	for (int fd = 3; fd < 1000; fd++)
+		if (fd != kept[0] && fd != kept[1])
+			close(fd);
+	say(kept[0], 'c');
+	hear(kept[1], 'g');
+	need(zcp_offer(bus, "t", NULL, &pub));
+	say(kept[0], 'o');
+	pause();
+}
+
+START_TEST(a_lock_that_was_lost_with_its_descriptor_is_taken_anew)
+{
+	pid_t pid;
+
+	start();
+	pipes();
+	pid = in_process(close_all_and_offer, NULL);
+	child_hears('c');
+	ck_assert_int_eq(holder_of_slot(0), 0);
+	say(to_child[1], 'g');
+	child_hears('o');
+	ck_assert_int_eq(holder_of_slot(0), pid);
+	kill_process(pid);
+	eventually(one_death, NULL, "its end is a death");
+	bus_stop();
+}
+END_TEST
+
+/* Two participants of one process read each other, and somebody in it looks on:
+ * files are opened and closed all the time. */
+static void look_at_each_other(void *arg)
+{
+	zcp *one = child_bus("one"), *two = child_bus("two");
+	zcp_snapshot *snapshot;
+	zcp_observer *o;
+	zcp_pub *pub;
+	zcp_sub *sub;
+
+	(void)arg;
+	need(zcp_subscribe(two, "t", NULL, &sub));
+	need(zcp_offer(one, "t", NULL, &pub));
+	need(zcp_send(pub, "x", 1, 0, 0));
+	need(take_one(sub));
+	need(zcp_observe(&o, NULL, NULL));
+	need(zcp_look(o, ZCP_LOOK_CHUNKS, &snapshot));
+	zcp_snapshot_free(&snapshot);
+	zcp_observe_end(&o);
+	say(from_child[1], 'l');
+	pause();
+}
+
+START_TEST(a_process_that_looks_at_its_own_files_keeps_their_locks)
+{
+	pid_t pid;
+
+	start();
+	pipes();
+	pid = in_process(look_at_each_other, NULL);
+	child_hears('l');
+	ck_assert_int_eq(holder_of_slot(0), pid);
+	ck_assert_int_eq(holder_of_slot(1), pid);
+	kill_process(pid);
+	all_chunks_come_back();
+	bus_stop();
+}
+END_TEST
+
+static void read_on(void *arg)
+{
+	zcp *bus = child_bus("reader");
+	zcp_sub *sub;
+
+	(void)arg;
+	need(zcp_subscribe(bus, "t", NULL, &sub));
+	say(from_child[1], 'r');
+	for (;;)
+		need(take_one(sub));
+}
+
+START_TEST(a_client_keeps_one_descriptor_however_many_it_meets)
+{
+	pid_t pid[MEMBERS];
+	int before, after;
+	zcp_pub *pub;
+	zcp *bus;
+
+	start();
+	pipes();
+	for (int i = 0; i < MEMBERS; i++) {
+		pid[i] = in_process(read_on, NULL);
+		child_hears('r');
+	}
+	before = count_descriptors(getpid());
+	bus = bus_open("publisher");
+	must(zcp_offer(bus, "t", NULL, &pub));
+	must(zcp_pub_wait_readers(pub, MEMBERS, PATIENCE));
+	for (int i = 0; i < 2000; i++)
+		must(send_one(pub, i, PATIENCE));
+	after = count_descriptors(getpid());
+	ck_assert_int_eq(after - before, 1);
+	zcp_stop_offer(&pub);
+	zcp_close(&bus);
+	ck_assert_int_eq(count_descriptors(getpid()), before);
+	for (int i = 0; i < MEMBERS; i++)
+		kill_process(pid[i]);
+	all_chunks_come_back();
+	bus_stop();
+}
+END_TEST
+
+static void open_without_streams(void *arg)
+{
+	zcp_pub *pub;
+	zcp_sub *sub;
+	zcp *bus;
+
+	(void)arg;
+	for (int fd = 0; fd < 3; fd++)
+		close(fd);
+	bus = child_bus("bare");
+	need(zcp_offer(bus, "t", NULL, &pub));
+	need(zcp_subscribe(bus, "t", NULL, &sub));
+	if (zcp_sub_fd(sub) < 3)
+		_exit(5);
+	/* Whatever is written to the standard streams goes nowhere. */
+	for (int fd = 0; fd < 3; fd++)
+		if (fcntl(fd, F_GETFD) >= 0)
+			_exit(6);
+	zcp_unsubscribe(&sub);
+	zcp_stop_offer(&pub);
+	zcp_close(&bus);
+}
+
+START_TEST(what_is_kept_is_never_a_standard_stream)
+{
+	start();
+	join_process(in_process(open_without_streams, NULL));
+	bus_stop();
+}
+END_TEST
+
 /* ---- who hides ------------------------------------------------------------------------ */
 
 static void close_all_and_hide(void *arg)
@@ -643,12 +916,6 @@ static bool one_is_stalled(void *arg)
 	must(control_call(bus_domain, "STATUS", reply, sizeof(reply),
 	    deadline_after(PATIENCE)));
 	return strstr(reply, "state=stalled") != NULL;
-}
-
-static bool one_death(void *arg)
-{
-	(void)arg;
-	return status_number("deaths") == 1;
 }
 
 /* No lock, no heartbeat, no list of mappings that others may read. */
@@ -699,6 +966,15 @@ int main(void)
 	    an_adoption_that_cannot_watch_the_living_changes_nothing);
 	tcase_add_test(t,
 	    gc_forgets_no_living_member_however_few_its_descriptors);
+	tcase_add_test(t,
+	    an_applications_files_on_our_numbers_are_left_alone);
+	tcase_add_test(t,
+	    a_lock_that_was_lost_with_its_descriptor_is_taken_anew);
+	tcase_add_test(t,
+	    a_process_that_looks_at_its_own_files_keeps_their_locks);
+	tcase_add_test(t,
+	    a_client_keeps_one_descriptor_however_many_it_meets);
+	tcase_add_test(t, what_is_kept_is_never_a_standard_stream);
 	tcase_add_test(t,
 	    one_that_hides_its_mappings_lives_even_when_it_is_stopped);
 	return run_tests("evidence", t);

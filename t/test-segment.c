@@ -184,14 +184,15 @@ START_TEST(only_what_is_committed_counts_as_committed)
 
 	ck_assert_int_eq(segment_create(&s, path, PART_MGMT, 1 << 20, 4096,
 	    INSTANCE, 0600), 0);
-	ck_assert(segment_committed(s.fd, 0, 4096));
-	ck_assert(!segment_committed(s.fd, 0, 4097));
-	ck_assert(!segment_committed(s.fd, 65536, 1));
+	ck_assert_int_eq(segment_committed(s.fd, 0, 4096), 1);
+	ck_assert_int_eq(segment_committed(s.fd, 0, 4097), 0);
+	ck_assert_int_eq(segment_committed(s.fd, 65536, 1), 0);
 	ck_assert_int_eq(segment_commit(s.fd, path, 65536, 8192), 0);
 	/* tmpfs: committed counts once it was written to. */
 	memset((char *)s.base + 65536, 0, 8192);
-	ck_assert(segment_committed(s.fd, 65536, 8192));
-	ck_assert(!segment_committed(s.fd, UINT64_MAX - 10, 100));
+	ck_assert_int_eq(segment_committed(s.fd, 65536, 8192), 1);
+	ck_assert_int_eq(segment_committed(s.fd, UINT64_MAX - 10, 100), 0);
+	ck_assert_int_eq(segment_committed(-1, 0, 4096), -1);
 	segment_close(&s);
 }
 END_TEST

@@ -15,6 +15,7 @@
 #include "error.h"
 #include "guard.h"
 #include "liveness.h"
+#include "own.h"
 #include "routed.h"
 #include "topic.h"
 
@@ -121,14 +122,14 @@ static bool tell_file(void *arg, const char *path, const struct stat *st)
 /* 1: locked by a member or a daemon; 0: not; < 0: could not look. */
 static int file_locked(const char *path)
 {
-	int fd = open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
+	struct look_at look;
 	pid_t holder;
 	int rc;
 
-	if (fd < 0)
+	if (look_begin(&look, path, O_RDONLY) < 0)
 		return errno == ENOENT ? 0 : error_sys("cannot open %s", path);
-	rc = lock_holder(fd, &holder);
-	close(fd);
+	rc = lock_holder(look.fd, &holder);
+	look_end(&look);
 	return rc < 0 ? error_in(rc, "%s", path) : holder != 0;
 }
 
@@ -376,8 +377,8 @@ static int attach_to_look(struct gc *g)
 
 static int look(struct gc *g, bool served)
 {
+	char path[SEGMENT_PATH];
 	bool keep;
-	pid_t pid;
 	int rc;
 
 	if (domain_absent(&g->r.settings) ||
@@ -387,8 +388,9 @@ static int look(struct gc *g, bool served)
 		return rc;
 	if (served)
 		return 0;
-	if ((rc = lock_holder(g->r.d.mgmt.fd, &pid)) < 0 || pid != 0)
-		return rc;
+	segment_path(path, geteuid(), g->domain, "mgmt");
+	if ((rc = file_locked(path)) != 0)
+		return rc < 0 ? rc : 0;
 	if ((rc = list_participants(g)) < 0)
 		return rc;
 	watch_hearts(&g->r.d);

@@ -1,5 +1,6 @@
 /* reaper.c - death watch, heartbeats, drains, sweeps. */
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -64,13 +65,18 @@ static int too_few_descriptors(int cause)
 	    (unsigned long long)limit.rlim_cur);
 }
 
-/* Looks at a process are to be possible still: each takes one, for a while. */
-static bool last_descriptors(int fd)
+/* Are there more?  Looks at a process must be possible still, and each takes
+ * one for a while. */
+static bool spare_descriptors(int like)
 {
-	struct rlimit limit;
+	int spare[DESCRIPTORS_APART], n = 0;
 
-	return getrlimit(RLIMIT_NOFILE, &limit) == 0 &&
-	    limit.rlim_cur - (rlim_t)fd <= DESCRIPTORS_APART;
+	while (n < DESCRIPTORS_APART &&
+	    (spare[n] = fcntl(like, F_DUPFD_CLOEXEC, 0)) >= 0)
+		n++;
+	for (int i = 0; i < n; i++)
+		close(spare[i]);
+	return n == DESCRIPTORS_APART;
 }
 
 static int pidfd_of(struct watch *w, const struct participant *p)
@@ -81,7 +87,7 @@ static int pidfd_of(struct watch *w, const struct participant *p)
 	w->pidfd = (int)syscall(__NR_pidfd_open, (pid_t)p->pid, 0);
 	if (w->pidfd < 0)
 		return ran_out(errno) ? too_few_descriptors(errno) : 0;
-	if (last_descriptors(w->pidfd)) {
+	if (!spare_descriptors(w->pidfd)) {
 		close(w->pidfd);
 		w->pidfd = -1;
 		return too_few_descriptors(EMFILE);

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "atomics.h"
@@ -16,6 +17,7 @@
 #include "error.h"
 #include "liveness.h"
 #include "log.h"
+#include "own.h"
 #include "probes.h"
 #include "routed.h"
 
@@ -278,12 +280,37 @@ static int check_holds(const struct routed *r, const struct registration *want)
 	    want->history, has, want->participant, limit);
 }
 
+/* 1: it is, in the very file that is mapped; 0: not; < 0: could not look. */
+static int place_committed(struct routed *r, uint32_t slot, uint64_t offset,
+    uint64_t bytes)
+{
+	const struct segment *mapped = &r->watch[slot].peer->segment;
+	char path[SEGMENT_PATH];
+	struct look_at look;
+	struct stat st;
+	int rc;
+
+	member_path(&r->d, slot, path);
+	if (look_begin(&look, path, O_RDONLY) < 0)
+		return error_sys("cannot open %s", path);
+	if (fstat(look.fd, &st) < 0)
+		rc = error_sys("cannot stat %s", path);
+	else if (st.st_dev != mapped->dev || st.st_ino != mapped->ino)
+		rc = error_set(ZCP_E_DAMAGED, "%s is not the file any more "
+		    "that participant %u was given", path, slot);
+	else if ((rc = segment_committed(look.fd, offset, bytes)) < 0)
+		rc = error_sys("cannot look what is committed of %s", path);
+	look_end(&look);
+	return rc;
+}
+
 static int check_place(struct routed *r, const struct registration *want)
 {
 	const struct peer *peer = r->watch[want->participant].peer;
 	bool publishes = want->kind == PORT_PUBLISHER;
 	uint64_t bytes = publishes ? ring_bytes(want->slots) :
 	    subscription_bytes(want->slots, want->history);
+	int rc;
 
 	if (peer == NULL)
 		return error_set(ZCP_E_DAMAGED, "participant %u is none that "
@@ -294,10 +321,11 @@ static int check_place(struct routed *r, const struct registration *want)
 		return error_set(ZCP_E_ARG, "offset %" PRIu64 " with %u slots "
 		    "does not lie in p%u", want->offset, want->slots,
 		    want->participant);
-	if (!segment_committed(peer->segment.fd, want->offset, bytes))
-		return error_set(ZCP_E_ARG, "offset %" PRIu64 " with %u slots "
-		    "is not committed in p%u", want->offset, want->slots,
-		    want->participant);
+	if ((rc = place_committed(r, want->participant, want->offset,
+	    bytes)) != 1)
+		return rc < 0 ? rc : error_set(ZCP_E_ARG, "offset %" PRIu64
+		    " with %u slots is not committed in p%u", want->offset,
+		    want->slots, want->participant);
 	return 0;
 }
 
