@@ -155,6 +155,8 @@ int zcp_offer(zcp *bus, const char *topic, const zcp_pub_options *options,
 		goto fail;
 	ring_prepare(pub);
 	if ((rc = pub_register(pub, options->retain)) < 0) {
+		/* As a subscription is given up that nobody may have heard of. */
+		fact_publish32(&pub->ring->closed, 1);
 		place_unregistered(bus, pub->place);
 		goto fail;
 	}

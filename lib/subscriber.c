@@ -144,6 +144,9 @@ static int sub_open(struct zcp_sub *sub, const zcp_sub_options *options,
 	subscription_prepare(sub);
 	if ((rc = sub_register(sub, needed)) == 0)
 		return 0;
+	/* Should the daemon have a port for it, whose reply was lost, or should
+	 * it still make one: it ends it. */
+	fact_publish32(&sub->self->opened, SUBSCRIPTION_CLOSED);
 	place_unregistered(bus, sub->place);
 	if (options->publishers != 0)
 		*needed = 0;		/* as many as were asked for, no more */

@@ -2,6 +2,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -831,6 +832,59 @@ START_TEST(a_request_that_is_repeated_is_answered_as_before)
 }
 END_TEST
 
+static uint64_t registrations(void)
+{
+	char reply[CONTROL_REPLY];
+	const char *at;
+
+	must(control_call(bus_domain, "DUMP", reply, sizeof(reply),
+	    deadline_after(PATIENCE)));
+	ck_assert_ptr_nonnull(at = strstr(reply, " registrations="));
+	return strtoull(at + strlen(" registrations="), NULL, 10);
+}
+
+static bool no_port_is_left(void *arg)
+{
+	static char reply[CONTROL_REPLY];
+
+	(void)arg;
+	must(control_call(bus_domain, "STATUS", reply, sizeof(reply),
+	    deadline_after(PATIENCE)));
+	return strstr(reply, "\nport=") == NULL;
+}
+
+/* Clients that gave up hearing of their ports: the daemon was stopped, makes
+ * them when it goes on, and nobody is there for the reply. */
+START_TEST(a_port_whose_reply_was_lost_does_not_stay)
+{
+	zcp_options o = { .name = "impatient", .timeout = 100 * NS_PER_MS };
+	zcp_sub *sub;
+	zcp_pub *pub;
+	zcp *bus;
+	pid_t pid;
+
+	start();
+	pid = (pid_t)status_number("pid");
+	must(zcp_open(&bus, &o));
+	ck_assert_int_eq(kill(pid, SIGSTOP), 0);
+	if (_i == 0)
+		ck_assert_int_lt(zcp_subscribe(bus, "t", NULL, &sub), 0);
+	else
+		ck_assert_int_lt(zcp_offer(bus, "t", NULL, &pub), 0);
+	ck_assert_int_eq(kill(pid, SIGCONT), 0);
+	ck_assert_uint_ge(registrations(), 1);
+	eventually(no_port_is_left, NULL, "the port has ended");
+	/* And its owner may go on. */
+	must(zcp_offer(bus, "t", NULL, &pub));
+	must(zcp_subscribe(bus, "t", NULL, &sub));
+	must(zcp_send(pub, "x", 1, 0, PATIENCE));
+	zcp_stop_offer(&pub);
+	zcp_unsubscribe(&sub);
+	zcp_close(&bus);
+	bus_stop();
+}
+END_TEST
+
 int main(void)
 {
 	TCase *t = tcase_create("death");
@@ -866,5 +920,6 @@ int main(void)
 	tcase_add_test(t,
 	    the_daemon_survives_a_member_that_truncates_its_file);
 	tcase_add_test(t, a_request_that_is_repeated_is_answered_as_before);
+	tcase_add_loop_test(t, a_port_whose_reply_was_lost_does_not_stay, 0, 2);
 	return run_tests("death", t);
 }

@@ -460,7 +460,18 @@ void port_end(struct routed *r, uint32_t index, bool died)
 	drain_soon(r);
 }
 
-/* What its owner has said in its file, when no daemon heard it. */
+/* A ring without a serial that is closed was given up by an owner who never
+ * heard of its registration. */
+static bool ring_closed(const struct ring *ring, uint32_t serial)
+{
+	uint64_t tail = tail_load(ring);
+
+	return (tail == 0 || word_serial(tail) == serial) &&
+	    fact_load32(&ring->closed);
+}
+
+/* What its owner has said in its file, when no daemon heard it: that it ended
+ * the port, or gave up waiting for the reply that would have told it of it. */
 void ports_closed_unheard(struct routed *r)
 {
 	chain_each(&r->of_state, PORTS_OPEN, i, after) {
@@ -468,9 +479,8 @@ void ports_closed_unheard(struct routed *r)
 		const struct subscription *s = port_subscription(r, i);
 		const struct ring *ring = port_place(r, i);
 
-		if ((ring != NULL && word_serial(tail_load(ring)) ==
-		    fact_load32(&p->serial) && fact_load32(&ring->closed)) ||
-		    (s != NULL &&
+		if ((ring != NULL &&
+		    ring_closed(ring, fact_load32(&p->serial))) || (s != NULL &&
 		    fact_load32(&s->opened) == SUBSCRIPTION_CLOSED))
 			port_end(r, i, false);
 	}
