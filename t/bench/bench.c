@@ -196,6 +196,8 @@ void bench_daemon_start(const char *const *options)
 	fflush(NULL);
 	if ((daemon_pid = fork()) == 0) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		/* It says that it is ready, among our figures. */
+		dup2(STDERR_FILENO, STDOUT_FILENO);
 		execvp(program ? program : "zcp-routed", (char **)argv);
 		perror("zcp-routed");
 		_exit(127);
