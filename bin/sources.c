@@ -58,6 +58,7 @@ int sources_handles(struct sources *s)
 
 void sources_close(struct sources *s)
 {
+	refusals_tell(&s->refusals);
 	for (size_t k = 0; k < s->count; k++)
 		zcp_unsubscribe(&s->source[k].sub);
 	free(s->source);
@@ -142,44 +143,60 @@ static int take_in_order(struct sources *s, zcp_msg *msg, zcp_sub **sub)
 
 /* ---- handles ------------------------------------------------------------------------- */
 
+/* More of standard input behind what is left of it: 1, or NOTHING, NO_MORE,
+ * minus a status. */
+static int read_more(struct sources *s)
+{
+	ssize_t n;
+
+	if (s->ended || input_empty(&s->in))
+		return s->ended ? NO_MORE : NOTHING;
+	s->fill -= s->start;
+	memmove(s->line, s->line + s->start, s->fill);
+	s->start = 0;
+	/* No handle is that long: what comes up to its end is no good either. */
+	if (s->fill == sizeof(s->line) - 1) {
+		s->line[s->fill] = '\0';
+		if (!s->skips)
+			refusals_add(&s->refusals, s->line, "standard input: a "
+			    "line of that length is not a handle");
+		s->skips = true;
+		s->fill = 0;
+	}
+	if ((n = input_read(&s->in, s->line + s->fill,
+	    sizeof(s->line) - 1 - s->fill)) < 0)
+		return -CLI_ERROR;
+	s->fill += (size_t)n;
+	if (n > 0)
+		return 1;
+	s->ended = true;
+	/* The last line needs no newline. */
+	if (s->fill > 0 && !cli_signal())
+		s->line[s->fill++] = '\n';
+	return 1;
+}
+
 /* The next line of standard input, without its end; NULL: *rc says why. */
 static char *next_handle(struct sources *s, int *rc)
 {
-	char *end;
-	ssize_t n;
-
 	for (;;) {
-		char *line = s->line + s->start;
+		char *line = s->line + s->start, *end;
 
-		if ((end = memchr(line, '\n', s->fill - s->start)) != NULL) {
-			*end = '\0';
-			s->start = (size_t)(end + 1 - s->line);
-			return line;
-		}
-		*rc = s->ended ? NO_MORE : NOTHING;
-		if (s->ended || input_empty(&s->in))
-			return NULL;
-		memmove(s->line, line, s->fill - s->start);
-		s->fill -= s->start;
-		s->start = 0;
-		if (s->fill == sizeof(s->line) - 1) {
-			cli_error("standard input: a line of more than %zu "
-			    "bytes is no handle", s->fill);
-			*rc = -CLI_ERROR;
-			return NULL;
-		}
-		if ((n = input_read(&s->in, s->line + s->fill,
-		    sizeof(s->line) - 1 - s->fill)) < 0) {
-			*rc = -CLI_ERROR;
-			return NULL;
-		}
-		s->fill += (size_t)n;
-		if (n > 0)
+		end = memchr(line, '\n', s->fill - s->start);
+		if (end == NULL) {
+			if ((*rc = read_more(s)) != 1)
+				return NULL;
 			continue;
-		s->ended = true;
-		/* The last line needs no newline. */
-		if (s->fill > 0 && !cli_signal())
-			s->line[s->fill++] = '\n';
+		}
+		s->start = (size_t)(end + 1 - s->line);
+		*end = '\0';
+		/* A handle does not end before its line does. */
+		for (char *nul = line; (nul = memchr(nul, '\0',
+		    (size_t)(end - nul))) != NULL;)
+			*nul = '?';
+		if (!s->skips)
+			return line;
+		s->skips = false;
 	}
 }
 
@@ -251,9 +268,10 @@ static int take_by_handle(struct sources *s, zcp_msg *msg, zcp_sub **sub)
 		}
 		if (rc != -ZCP_E_HANDLE)
 			return -cli_failed(rc);
-		cli_error("%s", zcp_errmsg());
-		s->refused++;
+		refusals_add(&s->refusals, handle, zcp_errmsg());
 	}
+	if (rc == NO_MORE)
+		refusals_tell(&s->refusals);
 	return rc;
 }
 
@@ -331,7 +349,7 @@ int sources_wait(struct sources *s, int64_t most)
 	int rc;
 
 	if (s->handles) {
-		input_wait_for(&s->in, most);
+		input_wait_for(&s->in, refusals_due(&s->refusals, most));
 		return CLI_OK;
 	}
 	/* What waits for an earlier one waits no longer than it must; the

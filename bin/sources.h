@@ -9,6 +9,7 @@
 #include <stddef.h>
 
 #include "input.h"
+#include "refusals.h"
 #include "zcp.h"
 
 struct source {
@@ -33,7 +34,8 @@ struct sources {
 	char line[8192];
 	size_t start, fill;
 	bool ended;			/* no more handles */
-	uint64_t refused;		/* handles that were no good */
+	bool skips;			/* the rest of a line that was too long */
+	struct refusals refusals;	/* handles that were no good */
 	bool flushed;			/* nothing is held: redeemers may go */
 	uint64_t gone_lost;		/* by redeemers that have gone */
 	size_t last;			/* source of the last message */

@@ -537,7 +537,7 @@ static int sum_up(struct session *s, int status)
 	else if (cli.verbose)
 		cli_note("%" PRIu64 " messages, %" PRIu64 " lost", s->taken,
 		    lost);
-	if (status == CLI_OK && (exec.failed > 0 || s->in.refused > 0))
+	if (status == CLI_OK && (exec.failed > 0 || s->in.refusals.count > 0))
 		return CLI_ERROR;
 	return status == CLI_OK && (s->broken || (fail_on_loss &&
 	    (lost > 0 || s->missed))) ? CLI_LOSS : status;

@@ -113,6 +113,62 @@ $second"
     zcp-routed --stop -d "other.$$"
 }
 
+@test "many stale handles are one line and a count; the stream goes on" {
+    start_routed
+    publisher_of_handles
+    seq 200 >&8
+    eventually handles_are_there 200
+    kill -KILL "$publisher"
+    ends_with 137 "$publisher"
+    eventually status_has "publishers=0"
+    mv "$WORK/handles" "$WORK/stale"
+    publisher_of_handles
+    printf 'one\ntwo\nthree\n' >&8
+    eventually handles_are_there 3
+    # One is redeemed among them, and does not make them another kind.
+    { head -n 100 "$WORK/stale"; handle 1; tail -n 100 "$WORK/stale"; handle 2; } >"$WORK/mixed"
+    run -1 --separate-stderr zcp-sub --handles <"$WORK/mixed"
+    assert_output $'one\ntwo'
+    assert_equal "${#stderr_lines[@]}" 2
+    assert_equal "${stderr_lines[0]}" "zcp-sub: cannot redeem handle $(head -n 1 "$WORK/stale"): stale: its publisher has gone"
+    assert_equal "${stderr_lines[1]}" "zcp-sub: cannot redeem 199 more handles: stale: its publisher has gone"
+    # Two are not many: each is shown.
+    run -1 --separate-stderr zcp-sub --handles < <(head -n 2 "$WORK/stale")
+    assert_equal "${#stderr_lines[@]}" 2
+    [[ ${stderr_lines[1]} == *"handle $(sed -n 2p "$WORK/stale"): stale"* ]]
+    # Where more may come, those that were only counted are told of in time.
+    mkfifo "$WORK/to-reader"
+    exec 7<>"$WORK/to-reader"
+    spawn zcp-sub --handles <"$WORK/to-reader" 2>"$WORK/err"
+    cat "$WORK/stale" >&7
+    eventually grep -q "more handles: stale: its publisher has gone" "$WORK/err"
+}
+
+@test "lines that are no handles, however long and of whatever bytes, do not end the stream" {
+    start_routed
+    publisher_of_handles
+    printf 'one\ntwo\n' >&8
+    eventually handles_are_there 2
+    {
+        head -c 8191 /dev/zero | tr '\0' x
+        echo
+        head -c 100000 /dev/zero | tr '\0' x
+        echo
+        handle 1
+        printf '\033[2J\n'
+        echo "$(handle 2)"$'\001'
+        printf '%s\0\n' "$(handle 2)"
+        printf '\0\n\n'
+        handle 2
+        head -c 100000 /dev/zero | tr '\0' x
+    } >"$WORK/mixed"
+    run -1 --separate-stderr zcp-sub --handles <"$WORK/mixed"
+    assert_output $'one\ntwo'
+    [[ $stderr == *"handle $(handle 2)?: forged or mistyped"* ]]
+    [[ $stderr == *"handle ?[2J: it is not a zcp handle"* ]]
+    [[ $stderr == *"a line of that length is not a handle"* ]]
+}
+
 @test "a handle of a domain that was made anew is stale" {
     start_routed
     publisher_of_handles
