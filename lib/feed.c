@@ -35,7 +35,8 @@ int feed_open(struct feed *f, struct domain *d, uint64_t link,
 	    .word = word_make(0, link_serial(link), 0),
 	    .index = link_cursor(link), .topic = p->topic, .mask = slots - 1,
 	    .history = p->flags & PORT_UNLISTED ? UINT32_MAX : p->history,
-	    .cursor = cursor, .over = over, .budget = budget,
+	    .registration = p->registration, .cursor = cursor, .over = over,
+	    .budget = budget,
 	    .symmetric = d->symmetric, .last_chunk = NO_CHUNK,
 	    .seen_chunk = NO_CHUNK };
 	if (slot >= d->max_participants || f->topic >= d->max_topics)
@@ -204,6 +205,17 @@ static bool founded(const struct feed *f)
 static bool slot_waits(const struct feed *f)
 {
 	return stamp_says(slot_stamp(slot_at(f, f->at)), f->at) != SLOT_EMPTY;
+}
+
+bool feed_ended_before(const struct feed *f, uint64_t registration)
+{
+	const struct port *p = &f->d->ports[f->port];
+	uint32_t state = fact_load32(&p->state);
+	uint64_t behind = p->ended_behind;
+
+	fact_recheck();
+	return (state == PORT_CLOSED || state == PORT_DEAD) &&
+	    fact_load32(&p->serial) == f->serial && behind < registration;
 }
 
 bool feed_ready(const struct feed *f)

@@ -57,6 +57,10 @@ struct feed {
 	bool damaged;			/* its tail is impossible */
 	uint64_t joined_at;		/* where it was when it had joined */
 	bool told;			/* of its end: in zcp_sub_info */
+	uint64_t registration;		/* its publisher's */
+	bool lined_up;			/* `before` is found out */
+	uint32_t before;		/* cursor of the feed that goes first, */
+	uint32_t before_serial;		/* and its serial; 0: none does */
 	uint64_t joined_end;		/* a tail up to here is no loss */
 	uint64_t clock;			/* stamp last seen; see merge.c */
 	char topic_name[TOPIC_NAME];
@@ -135,6 +139,9 @@ static inline uint32_t feed_release(struct feed *f, uint32_t i)
 
 /* The ring may go, and the cursor be given to another link. */
 void feed_let_go(struct feed *f);
+
+/* Had its publisher ended when that other one registered? */
+bool feed_ended_before(const struct feed *f, uint64_t registration);
 
 /* Is there something to take, or news about the ring? */
 bool feed_ready(const struct feed *f);

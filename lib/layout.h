@@ -338,8 +338,12 @@ struct port {
 	uint64_t registration;	/* order of opening in the domain */
 	uint32_t redeems;	/* redeemer: serial of its one publisher; or 0 */
 	shared_u32 unfollowed;	/* lossy subscriber: publishers beyond its cursors */
+	/* what is looked at now and then */
+	alignas(CACHE_LINE) uint64_t ended_behind; /* the registration that was
+				   the last when this port ended */
+	uint64_t reserved0[7];
 };
-_Static_assert(sizeof(struct port) == 128, "port is two lines");
+_Static_assert(sizeof(struct port) == 192, "port is three lines");
 
 /*
  * A link ties one publisher to one reader.  It stands in both ports' lists:

@@ -52,7 +52,7 @@ struct feed *merge_next(struct zcp_sub *sub, uint64_t *due)
 		struct feed *f = sub_feed(sub, k);
 		uint64_t time;
 
-		if (f->state != FEED_JOINED)
+		if (f->state != FEED_JOINED || sub_holds_back(sub, f))
 			continue;
 		if (!peek(f, &time)) {
 			all = false;

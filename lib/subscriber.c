@@ -216,12 +216,54 @@ static void drop(struct zcp_sub *sub, uint32_t i)
 	sub->used[i] = false;
 }
 
+/*
+ * A process that ends an offer and makes another one expects to be read in that
+ * order: the feed of the later one waits for the earlier one's.  The daemon
+ * notes which registration was the last when a port ended; two offers that were
+ * open at a time are read by turns.
+ */
+static void line_up(struct zcp_sub *sub, struct feed *f)
+{
+	const struct feed *last = NULL;
+
+	f->lined_up = true;
+	for (uint32_t k = 0; k < sub->count; k++) {
+		const struct feed *g = sub_feed(sub, k);
+
+		if (g->peer == f->peer && g->topic == f->topic &&
+		    g->state != FEED_ENDED &&
+		    feed_ended_before(g, f->registration) &&
+		    (last == NULL || g->registration > last->registration))
+			last = g;
+	}
+	if (last != NULL) {
+		f->before = last->index;
+		f->before_serial = last->serial;
+	}
+}
+
+bool sub_holds_back(struct zcp_sub *sub, struct feed *f)
+{
+	const struct feed *first = &sub->feed[f->before];
+
+	if (f->before_serial == 0)
+		return false;
+	if (sub->used[f->before] && first->serial == f->before_serial &&
+	    first->state != FEED_ENDED)
+		return sub->held_back = true;
+	f->before_serial = 0;
+	return false;
+}
+
 static void list_feeds(struct zcp_sub *sub)
 {
 	sub->count = 0;
 	for (uint32_t i = 0; i < sub->cursors; i++)
 		if (sub->used[i])
 			sub->order[sub->count++] = i;
+	for (uint32_t k = 0; k < sub->count; k++)
+		if (!sub_feed(sub, k)->lined_up)
+			line_up(sub, sub_feed(sub, k));
 	/* The feed whose turn it was may be gone; the first is next. */
 	sub->turn = 0;
 	sub->polled = false;

@@ -40,6 +40,7 @@ struct zcp_sub {
 	uint32_t count;
 	uint32_t next;			/* of order[] */
 	uint32_t pending;		/* feeds whose publisher is not ready */
+	bool held_back;			/* a feed had to wait for another */
 	uint64_t untold;		/* lost, to be reported by the next take */
 	struct spin spin;
 	struct zcp_waitset *set;	/* it belongs to, or NULL */
@@ -54,6 +55,10 @@ static inline struct feed *sub_feed(const struct zcp_sub *sub, uint32_t k)
 
 /* Brings the feeds in line with the links that the daemon lists for us. */
 int sub_refresh(struct zcp_sub *sub);
+
+/* Has this one to wait for an earlier offer of the same participant, which has
+ * ended but is not read to its end? */
+bool sub_holds_back(struct zcp_sub *sub, struct feed *f);
 
 /* Lets feeds go that are read to the end of an ended ring. */
 void sub_look_for_ends(struct zcp_sub *sub);

@@ -382,7 +382,8 @@ static int take_round(struct zcp_sub *sub, zcp_msg *msg)
 
 		sub->next = sub->next + 1 < sub->count ? sub->next + 1 : 0;
 		f = sub_feed(sub, sub->next);
-		if ((took = take_from(f, msg)) == TOOK_NOTHING)
+		if (sub_holds_back(sub, f) ||
+		    (took = take_from(f, msg)) == TOOK_NOTHING)
 			continue;
 		sub->current = f;
 		sub->turn = TURN - 1;
@@ -403,6 +404,18 @@ static int take_merged(struct zcp_sub *sub, zcp_msg *msg)
 	if (rc == 1 && msg->time != 0)
 		f->clock = msg->time;
 	return rc;
+}
+
+/* A loss that is known already, or what the feeds have. */
+static int take_any(struct zcp_sub *sub, zcp_msg *msg)
+{
+	uint64_t n = sub->untold;
+
+	if (__builtin_expect(n > 0, 0)) {
+		sub->untold = 0;
+		return lost(sub, msg, n);
+	}
+	return sub->merge ? take_merged(sub, msg) : take_round(sub, msg);
 }
 
 /* Is a look at its only feed, and at its list of links, a look at all? */
@@ -429,15 +442,15 @@ FEW int take_slow(struct zcp_sub *sub, zcp_msg *msg)
 	sub->turn = 0;
 	if ((rc = sub_refresh(sub)) < 0)
 		return rc;
-	if (__builtin_expect(sub->untold > 0, 0)) {
-		uint64_t n = sub->untold;
-
-		sub->untold = 0;
-		return lost(sub, msg, n);
-	}
-	rc = sub->merge ? take_merged(sub, msg) : take_round(sub, msg);
-	if (rc != 0)
+	sub->held_back = false;
+	if ((rc = take_any(sub, msg)) != 0)
 		return rc;
+	/* One that waits for an end that is there needs not wait. */
+	if (sub->held_back) {
+		sub_look_for_ends(sub);
+		if ((rc = take_any(sub, msg)) != 0)
+			return rc;
+	}
 	if (sub->idle++ % IDLE_EVERY == 0)
 		sub_look_for_ends(sub);
 	if (sub->set != NULL)

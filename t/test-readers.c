@@ -309,6 +309,46 @@ START_TEST(retained_history_gives_way_to_those_who_live)
 }
 END_TEST
 
+static bool one_drains(void *arg)
+{
+	(void)arg;
+	return status_number("draining") == 1;
+}
+
+/* The third offer's feed has the first one's cursor, and comes before the
+ * second one's when a reader looks around. */
+START_TEST(offers_of_one_process_are_read_in_their_order)
+{
+	zcp_sub_options o = { .merge = _i / MODES ? (int64_t)NS_PER_S : 0 };
+	zcp_pub_options none = { .slots = 16, .stamp = ZCP_STAMP_NONE };
+	zcp_sub_info info;
+	zcp_pub *pub;
+	zcp_sub *sub;
+
+	start(_i % MODES);
+	must(zcp_subscribe(bus, "t", &o, &sub));
+	for (uint64_t n = 0; n < 6; n += 2) {
+		must(zcp_offer(bus, "t", &none, &pub));
+		if (n == 2) {
+			expect(sub, 0);
+			expect(sub, 1);
+		}
+		send_number(pub, n, 8);
+		send_number(pub, n + 1, 100);
+		zcp_stop_offer(&pub);
+		if (n == 2) {
+			/* It sees the first one's end, and takes nothing. */
+			must(zcp_sub_status(sub, &info));
+			eventually(one_drains, NULL, "the first is forgotten");
+		}
+	}
+	for (uint64_t n = 2; n < 6; n++)
+		expect(sub, n);
+	zcp_unsubscribe(&sub);
+	stop();
+}
+END_TEST
+
 START_TEST(a_lossy_reader_that_is_full_keeps_no_publisher_away)
 {
 	zcp_sub_options lossy = { .publishers = 2, .lossy = 1 };
@@ -1070,6 +1110,8 @@ int main(void)
 	in_each_mode(t,
 	    history_of_a_dead_publisher_stays_and_its_death_is_told);
 	in_each_mode(t, cursors_of_history_that_was_read_serve_again);
+	tcase_add_loop_test(t, offers_of_one_process_are_read_in_their_order,
+	    0, 2 * MODES);
 	in_each_mode(t, a_lossy_reader_that_is_full_keeps_no_publisher_away);
 	in_each_mode(t, subscribing_while_history_goes_never_fails);
 	in_each_mode(t, history_keeps_no_more_than_half_of_a_pool);

@@ -374,6 +374,29 @@ static void port_delist(struct routed *r, uint32_t index)
 		topic_count(r, index, topic, -1);
 }
 
+/* A ring without a serial that is closed was given up by an owner who never
+ * heard of its registration. */
+static bool ring_closed(const struct ring *ring, uint32_t serial)
+{
+	uint64_t tail = tail_load(ring);
+
+	return (tail == 0 || word_serial(tail) == serial) &&
+	    fact_load32(&ring->closed);
+}
+
+/* What its owner has said in its file, when no daemon heard it: that it ended
+ * the port, or gave up waiting for the reply that would have told it of it. */
+static void port_closed_unheard(struct routed *r, uint32_t index)
+{
+	const struct port *p = &r->d.ports[index];
+	const struct subscription *s = port_subscription(r, index);
+	const struct ring *ring = port_place(r, index);
+
+	if ((ring != NULL && ring_closed(ring, fact_load32(&p->serial))) ||
+	    (s != NULL && fact_load32(&s->opened) == SUBSCRIPTION_CLOSED))
+		port_end(r, index, false);
+}
+
 int port_add(struct routed *r, const struct registration *want)
 {
 	bool repeated;
@@ -387,6 +410,9 @@ int port_add(struct routed *r, const struct registration *want)
 		return index;
 	if ((rc = check_holds(r, want)) < 0 || (rc = check_place(r, want)) < 0)
 		return rc;
+	/* What its owner has ended, it ended before it asked for this one. */
+	chain_each(&r->of_owner, want->participant, i, after)
+		port_closed_unheard(r, i);
 	if ((serial = serial_new(r)) == 0)
 		return -ZCP_E_REFUSED;
 	if ((topic = topic_get(r, want->topic, want->pattern)) < 0)
@@ -438,6 +464,7 @@ void port_end(struct routed *r, uint32_t index, bool died)
 	    fact_load32(&ring->closed))
 		died = false;
 	p->ended_at = clock_ns();
+	p->ended_behind = fact_load(&r->d.m->registrations);
 	r->drained_to[index] = UINT64_MAX;	/* not looked at yet */
 	port_become(r, index, died ? PORT_DEAD : PORT_CLOSED);
 	generation_bump(r, index);
@@ -460,30 +487,10 @@ void port_end(struct routed *r, uint32_t index, bool died)
 	drain_soon(r);
 }
 
-/* A ring without a serial that is closed was given up by an owner who never
- * heard of its registration. */
-static bool ring_closed(const struct ring *ring, uint32_t serial)
-{
-	uint64_t tail = tail_load(ring);
-
-	return (tail == 0 || word_serial(tail) == serial) &&
-	    fact_load32(&ring->closed);
-}
-
-/* What its owner has said in its file, when no daemon heard it: that it ended
- * the port, or gave up waiting for the reply that would have told it of it. */
 void ports_closed_unheard(struct routed *r)
 {
-	chain_each(&r->of_state, PORTS_OPEN, i, after) {
-		const struct port *p = &r->d.ports[i];
-		const struct subscription *s = port_subscription(r, i);
-		const struct ring *ring = port_place(r, i);
-
-		if ((ring != NULL &&
-		    ring_closed(ring, fact_load32(&p->serial))) || (s != NULL &&
-		    fact_load32(&s->opened) == SUBSCRIPTION_CLOSED))
-			port_end(r, i, false);
-	}
+	chain_each(&r->of_state, PORTS_OPEN, i, after)
+		port_closed_unheard(r, i);
 }
 
 void port_forget(struct routed *r, uint32_t index)
