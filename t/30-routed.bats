@@ -159,6 +159,23 @@ load helper
     status_has "demotions=1"
 }
 
+@test "a stopped reader stays demoted under the next daemon, until it beats" {
+    start_routed --heartbeat 50ms
+    spawn zcp-sub t
+    local reader=$!
+    eventually status_has "subscribers=1"
+    kill -STOP "$reader"
+    eventually status_has "demotions=1"
+    kill -KILL "$(routed_pid)"
+    start_routed --heartbeat 50ms
+    # Twenty looks later.
+    eventually status_has " uptime=1 "
+    status_has "demotions=1"
+    status_has "state=stalled"
+    kill -CONT "$reader"
+    eventually status_has "state=live"
+}
+
 @test "--on-stall wait does not demote, kill kills" {
     start_routed --heartbeat 50ms --on-stall wait
     spawn zcp-sub t
@@ -177,6 +194,20 @@ load helper
     reader=$!
     eventually status_has "subscribers=1"
     kill -STOP "$reader"
+    ends_with 137 "$reader"
+    eventually status_has "deaths=1"
+}
+
+@test "a daemon killed before it killed a stalled process leaves that to the next one" {
+    # As after the mark on the participant, and before the signal.
+    start_routed --heartbeat 50ms --on-stall wait
+    spawn zcp-sub t
+    local reader=$!
+    eventually status_has "subscribers=1"
+    kill -STOP "$reader"
+    eventually status_has "state=stalled"
+    kill -KILL "$(routed_pid)"
+    start_routed --heartbeat 50ms --on-stall kill
     ends_with 137 "$reader"
     eventually status_has "deaths=1"
 }

@@ -533,6 +533,8 @@ static void repair_stalled(struct routed *r, uint32_t slot)
 		fact_publish32(&p->flags, 0);
 		stalled = false;
 	}
+	if (stalled)
+		stall_noted(r, slot);
 	match_demote(r, slot, stalled && stall_demotes(r, slot));
 }
 

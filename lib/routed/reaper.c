@@ -199,10 +199,19 @@ bool stall_demotes(const struct routed *r, uint32_t slot)
 	    (r->settings.on_stall == STALL_KILL && r->watch[slot].spared);
 }
 
+void stall_noted(struct routed *r, uint32_t slot)
+{
+	struct watch *w = &r->watch[slot];
+
+	if (w->peer != NULL)
+		w->last_beat = news_load(&w->peer->member->beat);
+}
+
 static void stall(struct routed *r, uint32_t slot, uint64_t silence)
 {
 	struct participant *p = &r->d.participants[slot];
 
+	stall_noted(r, slot);
 	fact_publish32(&p->flags, PARTICIPANT_STALLED);
 	log_warn("participant %u: %.63s (pid %u) stalled, no heartbeat for "
 	    "%.1f s", slot, p->name, p->pid, (double)silence / 1e9);
@@ -231,11 +240,11 @@ static void heartbeat(struct routed *r, uint32_t slot)
 	bool stalled = fact_load32(&p->flags) & PARTICIPANT_STALLED;
 	const struct member *member = r->watch[slot].peer->member;
 	const struct watch *w = &r->watch[slot];
+	uint64_t beat = news_load(&member->beat);
 	struct heart heart;
 	bool silent;
 
-	if (heart_look(&r->d, slot, p->incarnation, news_load(&member->beat),
-	    &heart) < 0)
+	if (heart_look(&r->d, slot, p->incarnation, beat, &heart) < 0)
 		return;
 	silent = heart.silence >= SILENT_PERIODS * r->d.m->heartbeat;
 	/* Without a pidfd nobody else brings the news, nor of one that executes
@@ -248,7 +257,7 @@ static void heartbeat(struct routed *r, uint32_t slot)
 		return;
 	if (silent && !stalled)
 		stall(r, slot, heart.silence);
-	else if (!silent && stalled)
+	else if (stalled && beat != w->last_beat)
 		revive(r, slot);
 }
 

@@ -54,6 +54,7 @@ struct watch {
 	struct routed *routed;
 	struct event *exit;		/* its pidfd becomes readable */
 	int pidfd;
+	uint64_t last_beat;		/* of one that is stalled: another one is life */
 	bool spared;			/* stalled, to be killed, and not ours to kill */
 	struct peer *peer;
 	bool exited;			/* its pidfd has said so */
@@ -287,6 +288,9 @@ void reap(struct routed *r, uint32_t slot);	/* if it is dead */
 struct ring *port_ring(const struct routed *r, const struct port *p,
     uint32_t *slots);
 void heartbeats(struct routed *r);
+/* It is stalled, as we or an earlier daemon found: until there is another beat
+ * than the one that stands there now. */
+void stall_noted(struct routed *r, uint32_t slot);
 /* Are the reliable subscriptions of a stalled participant passed over? */
 bool stall_demotes(const struct routed *r, uint32_t slot);
 /* Drains what has ended, and sweeps; true while something is left. */
