@@ -113,6 +113,19 @@ unstick() { spawn cat "$WORK/full" >"$WORK/out"; }
     status_has " slow=1 "
 }
 
+@test "a stuck reader that has the port of a slow one is judged for itself" {
+    start_routed --heartbeat 500ms --slow-after 1s --max-ports 2
+    stuck_reader t
+    spawn zcp-pub t < <(yes)
+    eventually status_has " slow=1 "
+    kill -KILL "$reader"
+    eventually status_has "subscribers=0 draining=0"
+    rm "$WORK/full"
+    # Behind at the daemon's first look, with the other one's time to its name.
+    stuck_reader t
+    eventually status_has " slow=2 "
+}
+
 @test "a pool that runs empty and a chunk that is held for long are counted and logged once" {
     zcp-routed -f --heartbeat 50ms --held-after 200ms --pool 1K:4 --log-level warn 3>&- 2>"$WORK/log" &
     started+=("$!")

@@ -431,6 +431,9 @@ int port_add(struct routed *r, const struct registration *want)
 	p->depth = want->depth;
 	p->redeems = want->redeems;
 	fact_publish32(&p->unfollowed, 0);
+	/* Of whoever had the place before. */
+	news_store(&p->slow_since, 0);
+	r->lags_since[index] = 0;
 	fact_publish32(&p->gated, (want->flags & PORT_UNLISTED) != 0);
 	p->offset = want->offset;
 	p->registration = fact_load(&r->d.m->registrations) + 1;

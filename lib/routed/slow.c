@@ -17,6 +17,7 @@ struct held {
 	uint64_t key;			/* port, cursor, entry */
 	uint64_t word;			/* of the chunk, when it was first seen */
 	uint64_t since;			/* ns */
+	uint32_t serial;		/* of the port */
 	uint32_t chunk;
 	uint32_t tick;			/* when it was last seen */
 	bool told;
@@ -137,6 +138,7 @@ static void look_at_reader(struct routed *r, uint32_t reader, uint64_t now)
 static void look_at_held(struct routed *r, uint32_t port, uint64_t key,
     uint32_t chunk, uint64_t now)
 {
+	uint32_t serial = fact_load32(&r->d.ports[port].serial);
 	uint64_t word;
 	struct held *h;
 	char who[OWNER_TEXT];
@@ -152,7 +154,9 @@ static void look_at_held(struct routed *r, uint32_t port, uint64_t key,
 		HASH_ADD(hh, r->held, key, sizeof(h->key), h);
 	}
 	h->tick = r->ticks;
-	if (h->chunk != chunk || h->word != word || h->since == 0) {
+	if (h->chunk != chunk || h->word != word || h->serial != serial ||
+	    h->since == 0) {
+		h->serial = serial;
 		h->chunk = chunk;
 		h->word = word;
 		h->since = now;

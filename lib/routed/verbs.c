@@ -325,11 +325,12 @@ static int do_unregister(struct routed *r, struct request *q)
 static int release_one(struct routed *r, uint32_t slot, uint32_t port,
     uint32_t serial)
 {
-	const struct port *p = &r->d.ports[port];
-	bool own = fact_load32(&p->state) != PORT_FREE &&
-	    p->participant == slot;
+	bool own = false;
 
-	if (own && (serial == 0 || serial == fact_load32(&p->serial)))
+	chain_each(&r->of_owner, slot, i, after)
+		own |= i == port;
+	if (own && (serial == 0 ||
+	    serial == fact_load32(&r->d.ports[port].serial)))
 		port_end(r, port, false);
 	else if (serial == 0)
 		return error_set(ZCP_E_ARG, "port %u is none of participant "
