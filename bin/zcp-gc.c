@@ -11,6 +11,7 @@
 
 static int dry_run, json;
 static bool unwritten;
+static bool all;			/* domains, whatever their runtime directory is */
 
 static struct poptOption options[] = {
 	{ "dry-run", 'n', POPT_ARG_NONE, &dry_run, 0,
@@ -38,6 +39,9 @@ static void print_json(const struct gc_item *item)
 		json_object_set_new(o, "count", json_integer(item->count));
 		json_object_set_new(o, "size", json_integer(item->size));
 	}
+	if (item->runtime != NULL)
+		json_object_set_new(o, "runtime_dir",
+		    json_string(item->runtime));
 	if (item->bytes > 0)
 		json_object_set_new(o, "bytes",
 		    json_integer((json_int_t)item->bytes));
@@ -62,7 +66,11 @@ static const char *would(const char *done, const char *would_be)
 
 static void print_text(const struct gc_item *item)
 {
-	printf("%s: ", item->domain);
+	if (all && item->runtime != NULL)
+		printf("%s (ZCP_RUNTIME_DIR=%s): ", item->domain,
+		    item->runtime);
+	else
+		printf("%s: ", item->domain);
 	switch (item->what) {
 	case GC_CHUNKS:
 		printf("%u chunks of %s %s", item->count,
@@ -119,19 +127,29 @@ static int collect(const char *domain)
 	return CLI_OK;
 }
 
+struct sum {
+	unsigned count;			/* first: tell() is given it */
+	int status;
+};
+
+static void failed(void *arg, int rc)
+{
+	struct sum *sum = arg;
+
+	sum->status = cli_failed(rc);
+}
+
 static int collect_all(void)
 {
-	int status = CLI_OK, one, n;
-	char **domains;
+	struct sum sum = { 0, CLI_OK };
+	int rc;
 
-	if ((n = gc_domains(&domains)) < 0)
-		return cli_failed(n);
-	/* What cannot be judged does not keep the rest. */
-	for (int i = 0; i < n && !cli_signal(); i++)
-		if ((one = collect(domains[i])) != CLI_OK)
-			status = one;
-	gc_domains_free(domains);
-	return status;
+	all = true;
+	if ((rc = gc_all(dry_run, tell, failed, &sum)) < 0)
+		return cli_failed(rc);
+	if (sum.count == 0 && sum.status == CLI_OK && cli.verbose)
+		cli_note("nothing to take back");
+	return sum.status;
 }
 
 static int run(const char *const *operands)

@@ -319,6 +319,9 @@ static int read_settings(struct settings *s)
 
 /* ---- what a person asks of a daemon ------------------------------------------------- */
 
+static const char *const parts[] = { "mgmt", "bell", "pool", "data" };
+enum { PARTS = sizeof(parts) / sizeof(parts[0]) };
+
 static uint64_t committed(const char *path)
 {
 	struct stat st;
@@ -326,39 +329,64 @@ static uint64_t committed(const char *path)
 	return stat(path, &st) < 0 ? 0 : (uint64_t)st.st_blocks * 512;
 }
 
-static int try_out(struct settings *s)
+static void print_part(const struct claim *c, const char *part)
 {
-	static const char *const parts[] = { "mgmt", "bell", "pool", "data" };
-	char name[DOMAIN_NAME + 1], path[SEGMENT_PATH];
+	char path[SEGMENT_PATH];
+	struct stat st;
+
+	segment_path(path, c->site.dir, part);
+	if (stat(path, &st) == 0)
+		printf("%s: reserves %" PRIu64 " bytes, commits %" PRIu64 "\n",
+		    part, (uint64_t)st.st_size, committed(path));
+}
+
+static uint64_t all_committed(const struct claim *c)
+{
+	char path[SEGMENT_PATH];
 	uint64_t total = 0;
+
+	for (int i = 0; i < PARTS; i++) {
+		segment_path(path, c->site.dir, parts[i]);
+		total += committed(path);
+	}
+	return total;
+}
+
+static int try_claimed(const struct settings *s, const struct claim *c)
+{
 	struct domain d;
 	int rc;
 
-	snprintf(name, sizeof(name), "%.40s.dry.%d", s->domain, (int)getpid());
-	s->domain = name;
-	if ((rc = domain_create(s)) < 0)
-		return cli_failed(rc);
-	if ((rc = domain_attach(&d, name, geteuid(), true)) == 0)
+	if ((rc = domain_create(s, c)) < 0)
+		return rc;
+	if ((rc = domain_attach_at(&d, &c->site, true)) == 0)
 		rc = domain_map_words(&d);
 	if (rc == 0)
 		rc = domain_map_read(&d);
-	for (int i = 0; rc == 0 && i < 4; i++) {
-		struct stat st;
-
-		segment_path(path, geteuid(), name, parts[i]);
-		if (stat(path, &st) == 0)
-			printf("%s: reserves %" PRIu64 " bytes, commits %"
-			    PRIu64 "\n", parts[i], (uint64_t)st.st_size,
-			    committed(path));
-		total += committed(path);
-	}
-	if (rc == 0)
-		printf("a participant: reserves %" PRIu64 " bytes, commits %d "
-		    "and its ports\n", MEMBER_WINDOW, MEMBER_FIRST);
-	if (rc == 0)
-		printf("in all: commits %" PRIu64 " bytes\n", total);
 	domain_detach(&d);
-	domain_remove(geteuid(), name);
+	if (rc < 0)
+		return rc;
+	for (int i = 0; i < PARTS; i++)
+		print_part(c, parts[i]);
+	printf("a participant: reserves %" PRIu64 " bytes, commits %d and its "
+	    "ports\n", MEMBER_WINDOW, MEMBER_FIRST);
+	printf("in all: commits %" PRIu64 " bytes\n", all_committed(c));
+	return 0;
+}
+
+static int try_out(struct settings *s)
+{
+	struct claim c = CLAIM_INIT;
+	int rc;
+
+	snprintf(c.site.domain, sizeof(c.site.domain), "%.40s.dry.%d",
+	    s->domain, (int)getpid());
+	s->domain = c.site.domain;
+	if ((rc = claim_make(&c)) == CLAIM_OURS) {
+		rc = try_claimed(s, &c);
+		domain_remove(&c, 0);
+	}
+	claim_drop(&c);
 	return rc < 0 ? cli_failed(rc) : CLI_OK;
 }
 
@@ -435,7 +463,7 @@ static void say_ready(const struct routed *r)
 {
 	if (foreground) {
 		printf("zcp-routed: domain %s ready (pid %d, %s)\n",
-		    r->d.name, (int)getpid(), r->path);
+		    r->d.name, (int)getpid(), r->claim.site.socket);
 		fflush(stdout);
 	}
 	if (log_fd >= 0)
@@ -472,7 +500,7 @@ static int serve(void *arg)
 static int run(const char *const *operands)
 {
 	struct settings settings;
-	int status;
+	int status, rc;
 
 	if (operands[0] != NULL)
 		return cli_usage("unexpected operand '%s'", operands[0]);
@@ -484,6 +512,9 @@ static int run(const char *const *operands)
 		return stop_daemon(&settings);
 	if (dry_run)
 		return try_out(&settings);
+	/* In the background it leaves this working directory. */
+	if ((rc = site_fix_runtime()) < 0)
+		return cli_failed(rc);
 	return foreground ? serve(&settings) : background(serve, &settings);
 }
 

@@ -13,70 +13,14 @@
 
 #include "clock.h"
 #include "error.h"
+#include "site.h"
 #include "starter.h"
 #include "topic.h"
 
 #define SYSTEM_DIR "/run/zcp"
-enum { ERROR_TEXT = 1024, ATTEMPT_MS = 500, RETRY_MS = 20, PAUSE_MS = 20, PATH_SIZE = 108 };
-_Static_assert(PATH_SIZE == sizeof(((struct sockaddr_un *)0)->sun_path),
+enum { ERROR_TEXT = 1024, ATTEMPT_MS = 500, RETRY_MS = 20, PAUSE_MS = 20 };
+_Static_assert(SOCKET_PATH == sizeof(((struct sockaddr_un *)0)->sun_path),
     "paths are sockets' paths");
-
-/* ---- where ------------------------------------------------------------------ */
-
-static int make_path(char path[PATH_SIZE], const char *dir,
-    const char *domain, const char *suffix)
-{
-	if (snprintf(path, PATH_SIZE, "%s/%s.%s", dir, domain, suffix) >=
-	    PATH_SIZE)
-		return error_set(ZCP_E_ARG, "runtime directory '%s' is too "
-		    "long for a socket's path (%d bytes)", dir, PATH_SIZE);
-	return 0;
-}
-
-static void user_dir(char dir[PATH_SIZE])
-{
-	const char *fixed = getenv("ZCP_RUNTIME_DIR");
-	const char *xdg = getenv("XDG_RUNTIME_DIR");
-
-	if (fixed != NULL && *fixed)
-		snprintf(dir, PATH_SIZE, "%s", fixed);
-	else if (xdg != NULL && *xdg)
-		snprintf(dir, PATH_SIZE, "%s/zcp", xdg);
-	else
-		snprintf(dir, PATH_SIZE, "/tmp/zcp-%u", (unsigned)geteuid());
-}
-
-static int check_dir(const char *dir)
-{
-	struct stat st;
-
-	if (lstat(dir, &st) < 0)
-		return error_sys("runtime directory %s", dir);
-	if (!S_ISDIR(st.st_mode))
-		return error_set(ZCP_E_PERM,
-		    "runtime directory %s is not a directory", dir);
-	/* A directory that others may write to could hold anybody's socket. */
-	if (getenv("ZCP_RUNTIME_DIR") == NULL &&
-	    (st.st_uid != geteuid() || (st.st_mode & 0022)))
-		return error_set(ZCP_E_PERM, "runtime directory %s belongs to "
-		    "uid %u with mode %03o, not to this user alone: refused",
-		    dir, (unsigned)st.st_uid, (unsigned)st.st_mode & 0777);
-	return 0;
-}
-
-int control_path(char path[PATH_SIZE], const char *domain,
-    const char *suffix, int make)
-{
-	char dir[PATH_SIZE];
-	int rc;
-
-	user_dir(dir);
-	if (make && mkdir(dir, 0700) < 0 && errno != EEXIST)
-		return error_sys("cannot make runtime directory %s", dir);
-	if ((rc = check_dir(dir)) < 0)
-		return rc;
-	return make_path(path, dir, domain, suffix);
-}
 
 uint64_t control_nonce(void)
 {
@@ -120,29 +64,44 @@ static int send_to(int fd, const char *path, const char *request)
 	    (struct sockaddr *)&to, sizeof(to)) < 0 ? -1 : 0;
 }
 
-/* Tries the user's directory, then the system's; < 0 with errno. */
-static int send_request(int fd, const char *domain, const char *request)
+static void system_path(char path[SOCKET_PATH], const char *domain)
 {
-	char path[PATH_SIZE];
-	int cause = ENOENT;
+	snprintf(path, SOCKET_PATH, SYSTEM_DIR "/%.*s.sock", DOMAIN_NAME,
+	    domain);
+}
 
-	if (control_path(path, domain, "sock", 0) == 0) {
-		if (send_to(fd, path, request) == 0)
+/*
+ * Tries this environment's daemon, then the system's.  0: sent, 1: not (errno),
+ * or why this environment has no place for the domain.
+ */
+static int send_request(int fd, const char *domain, const char *request,
+    const char **runtime)
+{
+	char path[SOCKET_PATH];
+	struct site site;
+	int cause = ENOENT, rc = site_here(&site, domain);
+
+	if (rc < 0)
+		return rc;
+	*runtime = site_runtime();
+	if (site.socket[0] != '\0') {
+		if (send_to(fd, site.socket, request) == 0)
 			return 0;
 		cause = errno;
 	}
-	if (getenv("ZCP_RUNTIME_DIR") == NULL &&
-	    make_path(path, SYSTEM_DIR, domain, "sock") == 0) {
+	if (*runtime == NULL) {
+		*runtime = SYSTEM_DIR;
+		system_path(path, domain);
 		if (send_to(fd, path, request) == 0)
 			return 0;
 		if (errno != ENOENT)
 			cause = errno;
 	}
 	errno = cause;
-	return -1;
+	return 1;
 }
 
-static int receive(int fd, char *reply, size_t size, uid_t *uid)
+static int receive(int fd, char *reply, size_t size, struct asking *how)
 {
 	union {
 		char bytes[CMSG_SPACE(sizeof(struct ucred))];
@@ -162,11 +121,11 @@ static int receive(int fd, char *reply, size_t size, uid_t *uid)
 	for (struct cmsghdr *c = CMSG_FIRSTHDR(&msg); c != NULL;
 	    c = CMSG_NXTHDR(&msg, c))
 		if (c->cmsg_level == SOL_SOCKET &&
-		    c->cmsg_type == SCM_CREDENTIALS && uid != NULL) {
+		    c->cmsg_type == SCM_CREDENTIALS) {
 			struct ucred cred;
 
 			memcpy(&cred, CMSG_DATA(c), sizeof(cred));
-			*uid = cred.uid;
+			how->uid = cred.uid;
 		}
 	return (int)n;
 }
@@ -176,7 +135,7 @@ enum fate { NO_DAEMON, QUEUE_FULL, UNANSWERED };
 
 /* Reply length; 0: nothing came, try again; < 0: give up. */
 static int attempt(const char *domain, const char *request, char *reply,
-    size_t size, uint64_t deadline, uid_t *uid, enum fate *fate)
+    size_t size, uint64_t deadline, struct asking *how, enum fate *fate)
 {
 	int fd = client_socket(), n = 0, ready, cause = 0;
 	bool sent = true;
@@ -186,7 +145,10 @@ static int attempt(const char *domain, const char *request, char *reply,
 	*fate = NO_DAEMON;
 	if (fd < 0)
 		return fd;
-	if (send_request(fd, domain, request) < 0) {
+	if ((n = send_request(fd, domain, request, &how->runtime)) < 0)
+		goto out;
+	if (n == 1) {
+		n = 0;
 		/* A daemon that starts or restarts, or whose queue is full. */
 		cause = errno;
 		if (cause != ENOENT && cause != ECONNREFUSED &&
@@ -209,7 +171,7 @@ static int attempt(const char *domain, const char *request, char *reply,
 	while (ready < 0 && errno == EINTR && sent);
 	if (ready < 0 && errno == EINTR)
 		n = error_set(ZCP_E_INTR, "interrupted by a signal");
-	else if (ready > 0 && (n = receive(fd, reply, size, uid)) < 0)
+	else if (ready > 0 && (n = receive(fd, reply, size, how)) < 0)
 		n = 0;
 	*fate = sent ? UNANSWERED : cause == EAGAIN ? QUEUE_FULL : NO_DAEMON;
 out:
@@ -220,23 +182,24 @@ out:
 /* Where a daemon of this user would be; others may have one elsewhere. */
 static int no_daemon(const char *domain)
 {
-	char path[PATH_SIZE], dir[PATH_SIZE];
+	struct site site;
+	int rc = site_here(&site, domain);
 
-	user_dir(dir);
-	if (make_path(path, dir, domain, "sock") < 0)
-		return -ZCP_E_NODAEMON;
+	if (rc < 0)
+		return rc;
 	return error_set(ZCP_E_NODAEMON, "no route daemon answers for domain "
-	    "%s at %s (start one: zcp-routed -d %s)", domain, path, domain);
+	    "%s at %s (start one: zcp-routed -d %s)", domain,
+	    site.socket[0] ? site.socket : SEGMENT_DIR, domain);
 }
 
 /* Has the system a daemon for it, which may just be restarting?  A private
  * one would split the domain. */
 static bool of_the_system(const char *domain)
 {
-	char path[PATH_SIZE];
+	char path[SOCKET_PATH];
 
-	return getenv("ZCP_RUNTIME_DIR") == NULL && make_path(path,
-	    SYSTEM_DIR, domain, "lock") == 0 && access(path, F_OK) == 0;
+	system_path(path, domain);
+	return site_runtime() == NULL && access(path, F_OK) == 0;
 }
 
 /* ---- asking ---------------------------------------------------------------------- */
@@ -251,7 +214,7 @@ int control_ask(const char *domain, const char *request, char *reply,
 	how->unsure = how->answered = false;
 	how->needed = 0;
 	do {
-		n = attempt(domain, request, reply, size, deadline, &how->uid,
+		n = attempt(domain, request, reply, size, deadline, how,
 		    &fate);
 		if (n < 0)
 			return n;
@@ -313,20 +276,22 @@ int control_show(const char *domain, const char *token, uint64_t deadline,
 void control_farewell(const char *domain, const char *request)
 {
 	uint64_t deadline = deadline_after(ATTEMPT_MS * NS_PER_MS);
+	struct asking how = { 0 };
 	char reply[256];
 	enum fate fate;
 
-	while (attempt(domain, request, reply, sizeof(reply), deadline, NULL,
+	while (attempt(domain, request, reply, sizeof(reply), deadline, &how,
 	    &fate) == 0 && fate == QUEUE_FULL && clock_ns() < deadline)
 		;
 }
 
 void control_hint(const char *domain, const char *request)
 {
+	const char *runtime;
 	int fd = client_socket();
 
 	if (fd < 0)
 		return;
-	send_request(fd, domain, request);
+	(void)send_request(fd, domain, request, &runtime);
 	close(fd);
 }

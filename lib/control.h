@@ -14,13 +14,6 @@ enum {
 					   come in pages */
 };
 
-/*
- * Where a daemon of this user would put "<domain>.<suffix>": $ZCP_RUNTIME_DIR,
- * else $XDG_RUNTIME_DIR/zcp, else /tmp/zcp-<uid>.  `make` creates the
- * directory (0700).  Refuses one that is not the user's own.
- */
-int control_path(char path[sizeof(((struct sockaddr_un *)0)->sun_path)],
-    const char *domain, const char *suffix, int make);
 
 /* How a daemon is asked, and what is learned on the way. */
 struct asking {
@@ -29,7 +22,9 @@ struct asking {
 	bool unsure;		/* an attempt was sent and not answered: it may
 				   have been obeyed, though a later one is refused */
 	bool answered;		/* by a daemon, if only with an error */
-	uid_t uid;		/* of the daemon that answered */
+	uid_t uid;		/* of the daemon that answered, */
+	const char *runtime;	/* and the runtime directory that makes its
+				   domain's site (NULL: none) */
 	uint32_t needed;	/* the number of that name in its error, or 0 */
 };
 

@@ -12,6 +12,7 @@
 #include "error.h"
 #include "guard.h"
 #include "own.h"
+#include "site.h"
 #include "topic.h"
 
 int domain_name(const char **name)
@@ -111,16 +112,15 @@ static int open_part(struct domain *d, struct segment *s, const char *part,
 	mode_t mode = d->m == NULL ? 0644 : (mode_t)d->m->mode & 0777;
 	int rc;
 
-	segment_path_in(path, d->dir, d->uid, d->name, part);
+	segment_path(path, d->dir, part);
 	rc = segment_open(s, path, kind, writable && !d->watched, d->copy ?
 	    ANY_OWNER : d->uid, mode, d->m == NULL ? 0 :
 	    ((struct segment_head *)d->mgmt.base)->instance);
 	if (rc == 0 && d->watched)
 		guard_add(s->base, s->size);
-	/* For its lock: the daemon's. */
-	if (rc == 0 && kind == PART_MGMT && (d->owner || d->watched))
-		s->fd = open(path, (d->owner ? O_RDWR : O_RDONLY) | O_NOFOLLOW |
-		    O_CLOEXEC | O_NONBLOCK);
+	/* They are there for as long as mgmt is ready. */
+	if (rc == -ZCP_E_SYS && errno == ENOENT && d->m != NULL)
+		rc = -ZCP_E_DAMAGED;
 	return rc;
 }
 
@@ -145,13 +145,13 @@ static void prepare(struct domain *d, const char *name, uid_t uid,
 }
 
 int domain_watch(struct domain *d, const char *name, uid_t uid,
-    const char *dir)
+    const char *dir, bool copy)
 {
 	int rc;
 
 	prepare(d, name, uid, dir);
 	d->watched = true;
-	d->copy = strcmp(dir, SEGMENT_DIR) != 0;
+	d->copy = copy;
 	if ((rc = open_part(d, &d->mgmt, "mgmt", PART_MGMT, false)) < 0)
 		return rc;
 	return domain_tables(d);
@@ -182,9 +182,20 @@ bool domain_removed(const struct domain *d)
 
 int domain_attach(struct domain *d, const char *name, uid_t uid, bool owner)
 {
+	struct site site;
+	int rc = site_find(&site, uid, site_runtime(), name);
+
+	if (rc == 1)
+		return domain_attach_at(d, &site, owner);
+	prepare(d, name, uid, "");
+	return rc < 0 ? rc : -ZCP_E_BUSY;
+}
+
+int domain_attach_at(struct domain *d, const struct site *site, bool owner)
+{
 	int rc;
 
-	prepare(d, name, uid, SEGMENT_DIR);
+	prepare(d, site->domain, site->uid, site->dir);
 	d->owner = owner;
 	rc = attach_parts(d, owner);
 	if (rc < 0 && (d->m == NULL ? rc == -ZCP_E_SYS && errno == ENOENT :
@@ -198,7 +209,7 @@ bool domain_here(const struct domain *d)
 	char path[SEGMENT_PATH];
 	struct stat st;
 
-	segment_path_in(path, d->dir, d->uid, d->name, "mgmt");
+	segment_path(path, d->dir, "mgmt");
 	return stat(path, &st) == 0 && st.st_dev == d->mgmt.dev &&
 	    st.st_ino == d->mgmt.ino;
 }
@@ -350,7 +361,7 @@ void member_path(const struct domain *d, uint32_t slot,
 	char part[16];
 
 	snprintf(part, sizeof(part), "p%u", slot);
-	segment_path_in(path, d->dir, d->uid, d->name, part);
+	segment_path(path, d->dir, part);
 }
 
 static uint64_t instance_of(const struct domain *d)

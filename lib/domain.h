@@ -31,7 +31,7 @@ struct pool_place {
 
 struct domain {
 	char name[DOMAIN_NAME + 1];
-	char dir[SEGMENT_DIR_MOST];	/* where the segments lie */
+	char dir[SEGMENT_DIR_MOST];	/* where its segments lie */
 	uid_t uid;			/* of the daemon: owns the segments */
 	struct segment mgmt, bell, pool, data, data_write;
 	struct mgmt *m;
@@ -63,8 +63,11 @@ int domain_name(const char **name);
  * not ready yet, or just removed.  domain_detach() undoes it, also a failed
  * one.
  */
-int domain_attach(struct domain *d, const char *name, uid_t uid, bool owner);
+struct site;
+int domain_attach_at(struct domain *d, const struct site *site, bool owner);
 void domain_detach(struct domain *d);
+/* The same of the domain that `uid` has in this environment. */
+int domain_attach(struct domain *d, const char *name, uid_t uid, bool owner);
 /* Has it been, since then?  Who removes one says so in mgmt first. */
 bool domain_removed(const struct domain *d);
 
@@ -74,11 +77,11 @@ bool domain_here(const struct domain *d);
 
 /*
  * Attaches to look only: mgmt and no bells, everything read-only, guarded
- * where guard_install() was called.  `dir` other than SEGMENT_DIR: copies of
- * the files, whoever's they are.
+ * where guard_install() was called.  `copy`: files that are nobody's any more,
+ * whoever owns them.
  */
 int domain_watch(struct domain *d, const char *name, uid_t uid,
-    const char *dir);
+    const char *dir, bool copy);
 
 /* Builds the tables of *d over segments that are mapped already. */
 int domain_tables(struct domain *d);

@@ -1,5 +1,7 @@
 #include "facts.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,8 +10,10 @@
 #include "atomics.h"
 #include "clock.h"
 #include "liveness.h"
+#include "own.h"
 #include "readers.h"
 #include "ring.h"
+#include "topic.h"
 
 /* ---- growing ------------------------------------------------------------------- */
 
@@ -47,10 +51,25 @@ static uint64_t bytes_committed(const struct domain *d)
 	uint64_t bytes = 0;
 
 	for (size_t i = 0; i < sizeof(parts) / sizeof(*parts); i++) {
-		segment_path_in(path, d->dir, d->uid, d->name, parts[i]);
+		segment_path(path, d->dir, parts[i]);
 		bytes += bytes_of(path);
 	}
 	return bytes;
+}
+
+/* It has the domain's lock for as long as it lives; 0: there is none. */
+static int find_daemon(const struct domain *d, pid_t *daemon)
+{
+	char path[SEGMENT_PATH];
+	struct look_at look;
+	int rc;
+
+	segment_path(path, d->dir, "lock");
+	if (look_begin(&look, path, O_RDONLY) < 0)
+		return errno == ENOENT ? 0 : error_sys("cannot open %s", path);
+	rc = lock_holder(look.fd, daemon);
+	look_end(&look);
+	return rc < 0 ? error_in(rc, "%s", path) : 0;
 }
 
 void facts_domain(struct look *l)
@@ -61,10 +80,9 @@ void facts_domain(struct look *l)
 	zcp_domain_facts *f = &l->s->domain;
 	pid_t daemon = 0;
 
-	/* It has a lock on mgmt for as long as it lives. */
 	if (!d->copy)
-		l->rc = lock_holder(d->mgmt.fd, &daemon);
-	*f = (zcp_domain_facts){ .uid = d->uid, .layout_major = head->major,
+		l->rc = find_daemon(d, &daemon);
+	*f = (zcp_domain_facts){ .uid = head->uid, .layout_major = head->major,
 	    .layout_minor = head->minor, .instance = head->instance,
 	    .created = m->created, .heartbeat = m->heartbeat,
 	    .symmetric = d->symmetric, .copy = d->copy,
@@ -81,7 +99,11 @@ void facts_domain(struct look *l)
 	    .refused = news_load(&m->refused), .cut = news_load(&m->cut),
 	    .slow = news_load(&m->slow),
 	    .long_holds = news_load(&m->long_holds) };
-	snprintf(f->name, sizeof(f->name), "%s", d->name);
+	/* Only the file of a copy knows. */
+	snprintf(f->name, sizeof(f->name), "%.*s", DOMAIN_NAME,
+	    d->copy ? m->domain : d->name);
+	if (!name_valid(f->name))
+		snprintf(f->name, sizeof(f->name), "%s", d->name);
 	snprintf(f->dir, sizeof(f->dir), "%s", d->dir);
 }
 

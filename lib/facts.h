@@ -23,7 +23,7 @@ struct port_memory {
 struct zcp_observer {
 	struct domain d;
 	char name[DOMAIN_NAME + 1];
-	char dir[SEGMENT_DIR_MOST];
+	char copy[SEGMENT_DIR_MOST];	/* directory of copies; "": none */
 	struct peer **peer;		/* by slot: files stay mapped */
 	struct port_memory *memory;	/* by port */
 };

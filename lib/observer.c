@@ -1,6 +1,6 @@
 /* observer.c - a domain looked at from outside: open, look, compare, check. */
-#include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,43 +12,32 @@
 #include "delay.h"
 #include "facts.h"
 #include "participant.h"
+#include "site.h"
 
 /* ---- opening --------------------------------------------------------------------- */
 
-/* "zcp.UID.DOMAIN.mgmt", of this domain? */
-static bool is_mgmt(const char *file, const char *domain, uid_t *uid)
+/* Where it lies: a directory of copies, or this environment's domain, else the
+ * system's. */
+static int find_site(struct zcp_observer *o, struct site *site)
 {
-	char rest[DOMAIN_NAME + 8];
-	unsigned number;
-	int n = 0;
+	char path[SEGMENT_PATH];
+	int rc;
 
-	snprintf(rest, sizeof(rest), "%s.mgmt", domain);
-	if (sscanf(file, "zcp.%u.%n", &number, &n) != 1 || n == 0 ||
-	    strcmp(file + n, rest) != 0)
-		return false;
-	*uid = number;
-	return true;
-}
-
-/* Whose: this user's, if he has one; else any. */
-static int find_owner(const char *dir, const char *domain, uid_t *uid)
-{
-	DIR *d = opendir(dir);
-	struct dirent *e;
-	bool found = false;
-	uid_t one;
-
-	if (d == NULL)
-		return error_sys("cannot open %s", dir);
-	while ((e = readdir(d)) != NULL)
-		if (is_mgmt(e->d_name, domain, &one) &&
-		    (!found || one == geteuid())) {
-			found = true;
-			*uid = one;
-		}
-	closedir(d);
-	return found ? 0 : error_set(ZCP_E_NODAEMON, "there is no domain %s "
-	    "in %s (ls %s/zcp.*.mgmt shows which there are)", domain, dir, dir);
+	if (o->copy[0] != '\0') {
+		*site = (struct site){ .uid = ANY_OWNER };
+		snprintf(site->domain, sizeof(site->domain), "%s", o->name);
+		snprintf(site->dir, sizeof(site->dir), "%s", o->copy);
+		segment_path(path, o->copy, "mgmt");
+		if (access(o->copy, F_OK) < 0)
+			return error_sys("cannot open %s", o->copy);
+		return access(path, F_OK) == 0 || errno != ENOENT ? 0 :
+		    error_set(ZCP_E_NODAEMON, "there is no mgmt in %s (copies "
+		    "of the files of one domain are expected there)", o->copy);
+	}
+	if ((rc = site_here(site, o->name)) == 1)
+		return 0;
+	return rc < 0 ? rc : error_set(ZCP_E_NODAEMON, "there is no domain %s "
+	    "in %s", o->name, site->home[0] ? site->home : SEGMENT_DIR);
 }
 
 static void detach(struct zcp_observer *o)
@@ -64,12 +53,13 @@ static void detach(struct zcp_observer *o)
 
 static int attach(struct zcp_observer *o)
 {
-	uid_t uid = 0;
+	struct site site;
 	int rc;
 
-	if ((rc = find_owner(o->dir, o->name, &uid)) < 0)
+	if ((rc = find_site(o, &site)) < 0)
 		return rc;
-	if ((rc = domain_watch(&o->d, o->name, uid, o->dir)) == 0 &&
+	if ((rc = domain_watch(&o->d, site.domain, site.uid, site.dir,
+	    o->copy[0] != '\0')) == 0 &&
 	    (rc = domain_map_words(&o->d)) == 0) {
 		o->peer = calloc(o->d.max_participants + 1,
 		    sizeof(*o->peer));
@@ -82,13 +72,10 @@ static int attach(struct zcp_observer *o)
 	return rc;
 }
 
-/* Its files are linked as long as somebody may come to them. */
+/* Made anew, perhaps; of a copy, replaced. */
 static bool removed(const struct zcp_observer *o)
 {
-	struct stat st;
-
-	return o->d.m == NULL || fstat(o->d.mgmt.fd, &st) < 0 ||
-	    st.st_nlink == 0;
+	return o->d.m == NULL || !domain_here(&o->d);
 }
 
 int zcp_observe(zcp_observer **out, const char *domain, const char *dir)
@@ -99,13 +86,13 @@ int zcp_observe(zcp_observer **out, const char *domain, const char *dir)
 	*out = NULL;
 	if ((rc = domain_name(&domain)) < 0)
 		return rc;
-	if (dir != NULL && strlen(dir) >= sizeof(o->dir))
+	if (dir != NULL && strlen(dir) >= sizeof(o->copy))
 		return error_set(ZCP_E_ARG, "the directory %.40s... has more "
 		    "than %d characters", dir, SEGMENT_DIR_MOST - 1);
 	if ((o = calloc(1, sizeof(*o))) == NULL)
 		return error_set(ZCP_E_SYS, "out of memory");
 	snprintf(o->name, sizeof(o->name), "%s", domain);
-	snprintf(o->dir, sizeof(o->dir), "%s", dir ? dir : SEGMENT_DIR);
+	snprintf(o->copy, sizeof(o->copy), "%s", dir ? dir : "");
 	if ((rc = attach(o)) < 0) {
 		free(o);
 		return error_in(rc, "cannot look at domain %s", domain);

@@ -13,6 +13,7 @@
 #include "clock.h"
 #include "control.h"
 #include "probes.h"
+#include "site.h"
 #include "topic.h"
 
 /* ---- heart ------------------------------------------------------------------ */
@@ -201,6 +202,7 @@ static int attach(struct zcp *bus, const char *domain, const char *token,
 {
 	struct asking how = { .start = bus->autostart, .uid = (uid_t)-1 };
 	char reply[SEGMENT_PATH * 2];
+	struct site site;
 	int rc;
 
 	if ((rc = control_show(domain, token, deadline, &how)) < 0 ||
@@ -209,7 +211,9 @@ static int attach(struct zcp *bus, const char *domain, const char *token,
 		return rc;
 	/* -ZCP_E_BUSY: the daemon that answered may have ended since, and
 	 * removed them. */
-	return domain_attach(&bus->d, domain, how.uid, false);
+	if ((rc = site_find(&site, how.uid, how.runtime, domain)) == 1)
+		return domain_attach_at(&bus->d, &site, false);
+	return rc < 0 ? rc : -ZCP_E_BUSY;
 }
 
 /* A daemon of this user's would not find the segments of another's. */

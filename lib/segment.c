@@ -12,18 +12,10 @@
 #include "error.h"
 #include "own.h"
 
-void segment_path_in(char path[SEGMENT_PATH], const char *dir, uid_t uid,
-    const char *domain, const char *part)
+void segment_path(char path[SEGMENT_PATH], const char *dir, const char *part)
 {
-	snprintf(path, SEGMENT_PATH, "%.*s/zcp.%u.%.*s.%.16s",
-	    SEGMENT_DIR_MOST - 1, dir, (unsigned)uid, DOMAIN_NAME, domain,
+	snprintf(path, SEGMENT_PATH, "%.*s/%.16s", SEGMENT_DIR_MOST - 1, dir,
 	    part);
-}
-
-void segment_path(char path[SEGMENT_PATH], uid_t uid, const char *domain,
-    const char *part)
-{
-	segment_path_in(path, SEGMENT_DIR, uid, domain, part);
 }
 
 static int map(struct segment *s, int fd, const char *path, bool writable)

@@ -25,13 +25,8 @@ struct segment {
 };
 #define SEGMENT_INIT { .base = NULL, .size = 0, .fd = -1 }
 
-/* "<dir>/zcp.<uid>.<domain>.<part>" */
-void segment_path_in(char path[SEGMENT_PATH], const char *dir, uid_t uid,
-    const char *domain, const char *part);
-
-/* The same in SEGMENT_DIR, where those that are in use lie. */
-void segment_path(char path[SEGMENT_PATH], uid_t uid, const char *domain,
-    const char *part);
+/* "<dir>/<part>", in the domain's directory (site.h). */
+void segment_path(char path[SEGMENT_PATH], const char *dir, const char *part);
 
 /*
  * Makes the file exclusively, reserves `size` bytes of which the first

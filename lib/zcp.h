@@ -661,7 +661,7 @@ typedef struct zcp_snapshot {
 /*
  * zcp_observe - open a domain to look at it.
  *   domain  NULL: $ZCP_DOMAIN, else "default"
- *   dir     NULL: /dev/shm; else a directory with copies of its segments
+ *   dir     NULL: the segments in use; else a directory with copies of them
  * Returns 0 and an observer that the caller ends with zcp_observe_end();
  * -ZCP_E_ARG, -ZCP_E_NODAEMON (there is no such domain), -ZCP_E_PERM,
  * -ZCP_E_LAYOUT, -ZCP_E_DAMAGED, -ZCP_E_SYS.  Any thread; the observer is

@@ -36,8 +36,7 @@ load helper
     zcp-pub t -m x
     wait "$reader"
     eventually eval "! kill -0 $pid 2>/dev/null"
-    run find /dev/shm -name "zcp.*.$ZCP_DOMAIN.*"
-    assert_output ""
+    assert_equal "$(segments)" ""
     run find "$ZCP_RUNTIME_DIR" -name '*.sock' -o -name '*.gone'
     assert_output ""
 }
@@ -153,7 +152,7 @@ load helper
     run zcp-routed --status
     assert_output --partial "domain=lab.$$"
     zcp-routed -d "lab.$$" --stop
-    rm -f /dev/shm/zcp.*."lab.$$".*
+    ZCP_DOMAIN=lab.$$ remove_segments
 }
 
 @test "a usage error says which defaults had a say" {

@@ -19,8 +19,7 @@ load helper
         eventually status_has "pid=$pid "
         kill -s "$sig" "$pid"
         wait "$pid"
-        run find /dev/shm -name "zcp.*.$ZCP_DOMAIN.*"
-        assert_output ""
+        assert_equal "$(segments)" ""
     done
 }
 
@@ -47,15 +46,24 @@ load helper
     status_has "pid=$(routed_pid) "
 }
 
-@test "a daemon with another runtime directory keeps off segments in use" {
+@test "the same name under another runtime directory, or under none, is another bus" {
     start_routed
-    spawn zcp-sub t
-    eventually status_has "subscribers=1"
+    reader t
+    local other
     mkdir "$WORK/other"
-    run env ZCP_RUNTIME_DIR="$WORK/other" zcp-routed -f
-    assert_equal "$status" 1
-    assert_output --partial "in use by a daemon with another runtime directory (pid $(routed_pid))"
+    for other in ZCP_RUNTIME_DIR="$WORK/other" --unset=ZCP_RUNTIME_DIR; do
+        env "$other" zcp-routed -q 3>&-
+        run -0 env "$other" zcp-routed --status
+        assert_output --partial " subscribers=0 "
+        env "$other" zcp-pub t -m "for nobody here"
+        run -0 env "$other" zcp-top -i 50ms
+        refute_output --partial "zcp-sub"
+        env "$other" zcp-routed --stop
+    done
     status_has "subscribers=1"
+    zcp-pub t -m here
+    eventually grep -q here "$WORK/out"
+    assert_equal "$(cat "$WORK/out")" here
 }
 
 @test "of ten that start at once one serves" {
@@ -87,8 +95,7 @@ load helper
     assert_success
     assert_output --partial "data: reserves 106496 bytes"
     assert_output --regexp "in all: commits [0-9]+ bytes"
-    run find /dev/shm -name "zcp.*.$ZCP_DOMAIN.*"
-    assert_output ""
+    assert_equal "$(segments)" ""
 }
 
 @test "the default domain commits less than 4 MiB" {

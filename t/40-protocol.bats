@@ -7,10 +7,10 @@ load helper
     run ask PING
     assert_output PONG
     run ask GET_SHM_PATH
-    assert_output "/dev/shm/zcp.$(id -u).$ZCP_DOMAIN.data"
+    assert_output "$(segment data)"
     for part in mgmt bell pool data; do
         run ask "GET_SHM_PATH:$part"
-        assert_output "/dev/shm/zcp.$(id -u).$ZCP_DOMAIN.$part"
+        assert_output "$(segment "$part")"
         [ -f "$output" ]
         local file=$output
         run ask "GET_SHM_SIZE:$part"
@@ -50,7 +50,7 @@ say() {
     assert_output "OK:OFFSET:0:incarnation=1:nonce=1f"
     status_has "name=by-hand pid=$TALK_PID"
     # Its file is there; a place in it must have been written to.
-    local file="/dev/shm/zcp.$(id -u).$ZCP_DOMAIN.p0"
+    local file=$(segment p0)
     say "PUBLISHER:t:slots=64:offset=4096"
     assert_output --partial "ERROR: offset 4096 with 64 slots is not committed in p0"
     dd if=/dev/zero of="$file" bs=4096 seek=1 count=10 conv=notrunc status=none
@@ -81,7 +81,7 @@ say() {
     assert_output $'ERROR: ROUTE needs a topic\ncode=ARG'
     talk
     say "REGISTER:name=by-hand"
-    dd if=/dev/zero of="/dev/shm/zcp.$(id -u).$ZCP_DOMAIN.p0" bs=4096 seek=1 count=10 conv=notrunc status=none
+    dd if=/dev/zero of="$(segment p0)" bs=4096 seek=1 count=10 conv=notrunc status=none
     say "PUBLISHER:t:slots=64:offset=4096"
     say "SUBSCRIBER:t:cursors=4:holds=8:offset=16384"
     run printf '%s' "$output"
@@ -105,7 +105,7 @@ say() {
     say "REGISTER:name=by-hand"
     local slot
     slot=$(sed 's/OK:OFFSET:\([0-9]*\).*/\1/' <<<"$output")
-    dd if=/dev/zero of="/dev/shm/zcp.$(id -u).$ZCP_DOMAIN.p$slot" bs=4096 seek=1 count=10 conv=notrunc status=none
+    dd if=/dev/zero of="$(segment "p$slot")" bs=4096 seek=1 count=10 conv=notrunc status=none
     say "SUBSCRIBER:wide/*:cursors=4:holds=8:offset=4096:nonce=7"
     run printf '%s' "$output"
     assert_line --regexp '^ERROR: 5 publishers are there'
@@ -117,8 +117,8 @@ say() {
     start_routed --heartbeat 60s
     talk
     local shm file
-    shm="/dev/shm/zcp.$(id -u).$ZCP_DOMAIN"
-    file=$shm.p0
+    shm=$(domain_dir)
+    file=$shm/p0
     say "REGISTER:name=first:nonce=a1"
     assert_output "OK:OFFSET:0:incarnation=1:nonce=a1"
     say "UNREGISTER:slot=0:incarnation=1:key=a1"
@@ -159,7 +159,7 @@ say() {
     start_routed --heartbeat 60s
     talk
     say "REGISTER:name=by-hand"
-    dd if=/dev/zero of="/dev/shm/zcp.$(id -u).$ZCP_DOMAIN.p0" bs=4096 seek=1 count=10 conv=notrunc status=none
+    dd if=/dev/zero of="$(segment p0)" bs=4096 seek=1 count=10 conv=notrunc status=none
     say "PUBLISHER:7up:slots=64:offset=4096"
     assert_output --partial "OK:PORT:0"
 }

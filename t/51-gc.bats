@@ -9,8 +9,6 @@ kill_routed() {
     eventually eval "! kill -0 $pid 2>/dev/null"
 }
 
-segments() { find /dev/shm -name "zcp.*.$ZCP_DOMAIN.*" | wc -l; }
-
 # A reader, and a publisher that dies with a daemon before it; $reader.
 die_without_daemon() {
     start_routed
@@ -65,14 +63,14 @@ garbage='chunks of .* would be freed, zcp-pub \(pid [0-9]+\) on t/default/defaul
     die_without_daemon
     kill -KILL "$reader"
     wait "$reader" || true
-    [ "$(segments)" -gt 0 ]
+    [ -n "$(segments)" ]
     run -0 zcp-gc -n
-    assert_line --regexp "/dev/shm/zcp.*mgmt would be removed, .*: nobody uses the domain"
-    [ "$(segments)" -gt 0 ]
+    assert_line --regexp "/dev/shm/zcp-.*mgmt would be removed, .*: nobody uses the domain"
+    [ -n "$(segments)" ]
     run -0 zcp-gc -d "$ZCP_DOMAIN"
-    assert_line --regexp "/dev/shm/zcp.*mgmt removed, .*: nobody uses the domain"
+    assert_line --regexp "/dev/shm/zcp-.*mgmt removed, .*: nobody uses the domain"
     assert_line --partial "$ZCP_DOMAIN.sock removed"
-    assert_equal "$(segments)" 0
+    assert_equal "$(segments)" ""
     run -0 zcp-gc
     assert_output ""
 }
@@ -83,14 +81,14 @@ garbage='chunks of .* would be freed, zcp-pub \(pid [0-9]+\) on t/default/defaul
     zcp-routed --stop
     run -0 zcp-gc
     refute_output --partial removed
-    [ "$(segments)" -gt 0 ]
+    [ -n "$(segments)" ]
     start_routed
     run zcp-sub -c 1 state
     assert_output up
     zcp-pub --retain=1ms state -m down
     zcp-routed --stop
     # The older one belongs to the topic's history no more.
-    eventually eval 'zcp-gc -q; [ "$(segments)" = 0 ]'
+    eventually eval 'zcp-gc -q; [ -z "$(segments)" ]'
 }
 
 @test "beside a daemon it disturbs nobody" {
@@ -125,7 +123,7 @@ garbage='chunks of .* would be freed, zcp-pub \(pid [0-9]+\) on t/default/defaul
         wait "$reader" || true
         eventually status_has "participants=0"
         zcp-routed --stop
-        assert_equal "$(segments)" 0
+        assert_equal "$(segments)" ""
     done
 }
 
@@ -145,12 +143,13 @@ garbage='chunks of .* would be freed, zcp-pub \(pid [0-9]+\) on t/default/defaul
     eventually status_has "participants=0"
     zcp-gc
     status_has "participants=0"
-    [ "$(segments)" -eq 4 ]
+    # mgmt, bell, pool, data, and the lock
+    [ "$(find "$(domain_dir)" -type f | wc -l)" -eq 5 ]
 }
 
 @test "beside a daemon whose segments are not there yet it has nothing to do" {
     start_routed
-    rm /dev/shm/zcp.*."$ZCP_DOMAIN".*
+    rm "$(domain_dir)"/{mgmt,bell,pool,data}
     run -0 zcp-gc
     assert_output ""
     run -0 zcp-gc -n
@@ -158,52 +157,65 @@ garbage='chunks of .* would be freed, zcp-pub \(pid [0-9]+\) on t/default/defaul
     zcp-routed --stop
 }
 
-@test "what is being made is left alone, what was left half made goes" {
+@test "a domain that was left half made goes" {
     local mgmt
-    mgmt=/dev/shm/zcp.$(id -u).$ZCP_DOMAIN.mgmt
+    start_routed
+    mgmt=$(segment mgmt)
+    kill_routed
     head -c 8192 /dev/zero >"$mgmt"
-    run zcp-gc
-    assert_equal "$status" 1
-    assert_output --partial "is being made"
-    touch -d "1 minute ago" "$mgmt"
     run -0 zcp-gc -n
     assert_output --partial "$mgmt would be removed"
     run -0 zcp-gc
-    [ ! -e "$mgmt" ]
+    assert_equal "$(segments)" ""
+}
+
+@test "a domain whose mgmt was removed from under its members is left alone" {
+    start_routed
+    spawn zcp-sub t
+    eventually status_has "subscribers=1"
+    kill_routed
+    rm "$(segment mgmt)"
+    run zcp-gc
+    assert_equal "$status" 1
+    assert_output --partial "has no mgmt, and yet somebody uses it"
+    kill -KILL "${started[0]}"
+    wait "${started[0]}" || true
+    run -0 zcp-gc
+    assert_equal "$(segments)" ""
 }
 
 @test "a damaged domain is named and left to its owner" {
     start_routed
     kill_routed
     local mgmt
-    mgmt=/dev/shm/zcp.$(id -u).$ZCP_DOMAIN.mgmt
+    mgmt=$(segment mgmt)
     dd if=/dev/urandom of="$mgmt" bs=64 count=1 conv=notrunc status=none
     run zcp-gc
     assert_equal "$status" 1
     assert_output --partial "$mgmt is no zcp segment"
     [ -e "$mgmt" ]
-    rm -f /dev/shm/zcp.*."$ZCP_DOMAIN".*
+    leftovers_allowed=1
 }
 
-@test "links and strange files in /dev/shm are not followed" {
-    local base
-    base=/dev/shm/zcp.$(id -u).$ZCP_DOMAIN
+@test "links and strange files in a domain's directory are not followed" {
+    local dir
+    start_routed
+    kill_routed
+    dir=$(domain_dir)
+    rm "$dir"/{mgmt,bell,pool,data}
     echo precious >"$WORK/precious"
-    ln -s "$WORK/precious" "$base.mgmt"
+    ln -s "$WORK/precious" "$dir/mgmt"
     run zcp-gc
     assert_equal "$status" 1
-    assert_output --partial "$base.mgmt"
+    assert_output --partial "$dir/mgmt"
     assert_equal "$(cat "$WORK/precious")" precious
-    rm "$base.mgmt"
-    mkdir "$base.p1"
-    touch "$base.p1/inside"
+    rm "$dir/mgmt"
+    mkdir "$dir/p1"
+    touch "$dir/p1/inside" "$dir/other"
     run zcp-gc
-    [ -e "$base.p1/inside" ]
-    rm -r "$base.p1"
-    touch "$base.other" "/dev/shm/zcp.x.$ZCP_DOMAIN.mgmt"
-    run -0 zcp-gc
-    [ -e "$base.other" ]
-    rm "$base.other" "/dev/shm/zcp.x.$ZCP_DOMAIN.mgmt"
+    [ -e "$dir/p1/inside" ]
+    [ -e "$dir/other" ]
+    leftovers_allowed=1
 }
 
 @test "without -d and ZCP_DOMAIN it looks at every domain of the user" {
@@ -213,8 +225,8 @@ garbage='chunks of .* would be freed, zcp-pub \(pid [0-9]+\) on t/default/defaul
         ZCP_DOMAIN=$part kill_routed
     done
     run -0 env -u ZCP_DOMAIN zcp-gc -n
-    assert_line --regexp "^$here.a: .*would be removed"
-    assert_line --regexp "^$here.b: .*would be removed"
+    assert_line --regexp "^$here.a \(ZCP_RUNTIME_DIR=$ZCP_RUNTIME_DIR\): .*would be removed"
+    assert_line --regexp "^$here.b \(ZCP_RUNTIME_DIR=$ZCP_RUNTIME_DIR\): .*would be removed"
     zcp-gc -d "$here.a"
     zcp-gc -d "$here.b"
     run -2 zcp-gc -d a/b

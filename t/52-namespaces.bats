@@ -118,7 +118,7 @@ contained_scene() {
     eventually eval 'zcp-gc >>"$WORK/gc"; grep -q "forgotten: it died" "$WORK/gc"'
     kill -0 "$reader"
     kill -KILL "$(inner "$reader")"
-    eventually eval 'zcp-gc >>"$WORK/gc"; ! ls /dev/shm/zcp.*."$ZCP_DOMAIN".* 2>/dev/null'
+    eventually eval 'zcp-gc >>"$WORK/gc"; [ -z "$(segments)" ]'
 }
 
 # Years apart: nobody may subtract one process's clock from another's.

@@ -13,7 +13,7 @@ publisher() {
 
 copy() {
     mkdir -p "$WORK/copy"
-    cp --sparse=always "/dev/shm/zcp.$(id -u).$ZCP_DOMAIN."* "$WORK/copy/"
+    cp --sparse=always "$(domain_dir)"/{mgmt,bell,pool,data,p[0-9]*} "$WORK/copy/"
 }
 
 @test "zcp-shmdump names domain, pools, participants, topics, ports, links, chunks" {
@@ -154,7 +154,7 @@ unstick() { spawn cat "$WORK/full" >"$WORK/out"; }
     copy
     run -0 zcp-shmdump --file "$WORK/copy" --check
     printf '\377\377\377\377\377\377\377\377' |
-        dd of="$WORK/copy/zcp.$(id -u).$ZCP_DOMAIN.pool" bs=1 seek=72 conv=notrunc status=none
+        dd of="$WORK/copy/pool" bs=1 seek=72 conv=notrunc status=none
     run -4 zcp-shmdump --file "$WORK/copy" --check
     assert_line "chunk 0:1 is published by port serial 4194303, which is not there"
     assert_line "zcp-shmdump: 1 violations"
@@ -169,11 +169,11 @@ unstick() { spawn cat "$WORK/full" >"$WORK/out"; }
     run -0 zcp-shmdump --file "$WORK/copy"
     assert_line --regexp "^domain $ZCP_DOMAIN of uid $(id -u), a copy;"
     assert_line --regexp "in ring +zcp-pub \(pid $publisher\) +radar/front/objects +1 +200"
-    truncate -s 100 "$WORK/copy/zcp.$(id -u).$ZCP_DOMAIN.mgmt"
+    truncate -s 100 "$WORK/copy/mgmt"
     run -1 zcp-shmdump --file "$WORK/copy"
-    assert_output --partial "$WORK/copy/zcp.$(id -u).$ZCP_DOMAIN.mgmt is truncated"
+    assert_output --partial "$WORK/copy/mgmt is truncated"
     run -69 zcp-shmdump --file "$WORK"
-    assert_output --partial "there is no domain $ZCP_DOMAIN in $WORK"
+    assert_output --partial "there is no mgmt in $WORK"
     run -1 zcp-shmdump --file "$WORK/nowhere"
     assert_output --partial "cannot open $WORK/nowhere"
 }

@@ -13,6 +13,7 @@
 #include "log.h"
 
 char bus_domain[64];
+static char bus_dir[SEGMENT_DIR_MOST];
 static char runtime_dir[64];
 static pid_t daemon_pid;
 static int ready_fd;
@@ -113,12 +114,18 @@ pid_t bus_restart(const struct settings *s)
 
 pid_t bus_start(const struct settings *s)
 {
+	struct site site;
+	pid_t pid;
+
 	snprintf(bus_domain, sizeof(bus_domain), "unit%d", (int)getpid());
 	snprintf(runtime_dir, sizeof(runtime_dir), "/tmp/zcp-unit-XXXXXX");
 	ck_assert_ptr_nonnull(mkdtemp(runtime_dir));
 	setenv("ZCP_RUNTIME_DIR", runtime_dir, 1);
 	setenv("ZCP_DOMAIN", bus_domain, 1);
-	return bus_restart(s);
+	pid = bus_restart(s);
+	must(site_here(&site, bus_domain));
+	snprintf(bus_dir, sizeof(bus_dir), "%s", site.dir);
+	return pid;
 }
 
 void bus_kill(void)
@@ -128,21 +135,19 @@ void bus_kill(void)
 
 static int files_left(char *name, size_t size)
 {
-	char prefix[128];
 	struct dirent *entry;
-	DIR *dir = opendir("/dev/shm");
+	DIR *dir = opendir(bus_dir);
 	int n = 0;
 
-	snprintf(prefix, sizeof(prefix), "zcp.%u.%s.", (unsigned)geteuid(),
-	    bus_domain);
-	ck_assert_ptr_nonnull(dir);
-	while ((entry = readdir(dir)) != NULL)
-		if (strncmp(entry->d_name, prefix, strlen(prefix)) == 0) {
+	while (dir != NULL && (entry = readdir(dir)) != NULL)
+		if (strspn(entry->d_name, ".") != strlen(entry->d_name)) {
 			snprintf(name, size, "%s", entry->d_name);
 			n++;
 		}
+	if (dir == NULL)
+		return 0;
 	closedir(dir);
-	return n;
+	return n + 1;			/* the directory, too */
 }
 
 void bus_end_daemon(void)
@@ -163,6 +168,21 @@ static void remove_runtime_dir(void)
 	ck_assert_int_eq(system(command), 0);
 }
 
+void bus_remove(void)
+{
+	struct claim c = CLAIM_INIT;
+
+	must(site_here(&c.site, bus_domain));
+	if (claim_try(&c) == CLAIM_OURS)
+		domain_remove(&c, 0);
+	claim_drop(&c);
+}
+
+void bus_path(char path[SEGMENT_PATH], const char *part)
+{
+	segment_path(path, bus_dir, part);
+}
+
 void bus_stop(void)
 {
 	char name[256] = "";
@@ -171,7 +191,7 @@ void bus_stop(void)
 	bus_end_daemon();
 	remove_runtime_dir();
 	left = files_left(name, sizeof(name));
-	ck_assert_msg(left == 0, "%d files left, /dev/shm/%s", left, name);
+	ck_assert_msg(left == 0, "%d files left, %s/%s", left, bus_dir, name);
 }
 
 void bus_stop_leaving_history(void)
@@ -179,17 +199,17 @@ void bus_stop_leaving_history(void)
 	char name[256];
 
 	bus_end_daemon();
-	remove_runtime_dir();
 	ck_assert_int_gt(files_left(name, sizeof(name)), 0);
-	domain_remove(geteuid(), bus_domain);
+	bus_remove();
 	ck_assert_int_eq(files_left(name, sizeof(name)), 0);
+	remove_runtime_dir();
 }
 
 void bus_stop_leaving_damage(void)
 {
 	bus_end_daemon();
+	bus_remove();
 	remove_runtime_dir();
-	domain_remove(geteuid(), bus_domain);
 }
 
 void must(int rc)

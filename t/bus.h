@@ -28,6 +28,10 @@ void bus_stop(void);
 void bus_stop_leaving_history(void);
 /* The same, whatever it left. */
 void bus_stop_leaving_damage(void);
+/* Removes the segments that a killed daemon has left. */
+void bus_remove(void);
+/* Path of one of its segments. */
+void bus_path(char path[SEGMENT_PATH], const char *part);
 /* SIGTERM; its segments stay if something in them must. */
 void bus_end_daemon(void);
 /* kill -9 */

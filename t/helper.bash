@@ -30,13 +30,25 @@ teardown() {
         kill -KILL "$pid" 2>/dev/null || true
         wait "$pid" 2>/dev/null || true
     done
-    left=$(find /dev/shm -name "zcp.*.$ZCP_DOMAIN.*")
+    left=$(segments)
     if [ -n "${leftovers_allowed:-}" ]; then
-        rm -f /dev/shm/zcp.*."$ZCP_DOMAIN".*
+        remove_segments
         left=
     fi
     rm -rf "$ZCP_RUNTIME_DIR"
     [ -z "$left" ] || { echo "left in /dev/shm: $left" >&2; return 1; }
+}
+
+# The directory of this test's domain, and a file in it.
+domain_dir() { echo "/dev/shm/zcp-$(id -u)/$ZCP_DOMAIN"@*; }
+segment() { echo "$(domain_dir)/$1"; }
+
+# All that there is of this test's domains.
+segments() { find /dev/shm -path "/dev/shm/zcp-*/*$ZCP_DOMAIN*"; }
+
+remove_segments() {
+    rm -rf /dev/shm/zcp-*/*"$ZCP_DOMAIN"*
+    rmdir /dev/shm/zcp-* 2>/dev/null || true
 }
 
 # In the background, noted for the end of the test; $! is its pid.

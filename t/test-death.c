@@ -514,7 +514,7 @@ END_TEST
 
 static void truncate_own_file(void *arg)
 {
-	char path[128];
+	char path[SEGMENT_PATH], part[16];
 	zcp *bus = child_bus("vandal");
 	zcp_pub *pub;
 	zcp_sub *sub;
@@ -526,8 +526,8 @@ static void truncate_own_file(void *arg)
 	    0));
 	say('t');
 	for (int i = 0; i < 32; i++) {
-		snprintf(path, sizeof(path), "/dev/shm/zcp.%u.%s.p%d",
-		    (unsigned)geteuid(), bus_domain, i);
+		snprintf(part, sizeof(part), "p%d", i);
+		bus_path(path, part);
 		if (access(path, F_OK) == 0 && truncate(path, 0) < 0)
 			_exit(6);
 	}

@@ -297,24 +297,17 @@ static void copy_file(const char *from, const char *to)
 	close(out);
 }
 
-static void part_path(char *path, size_t size, const char *in,
-    const char *part)
-{
-	snprintf(path, size, "%s/zcp.%u.%s.%s", in, (unsigned)geteuid(),
-	    bus_domain, part);
-}
-
 static void copy_domain(void)
 {
 	static const char *const parts[] = { "mgmt", "bell", "pool", "data",
 	    "p0" };
-	char from[256], to[256];
+	char from[SEGMENT_PATH], to[SEGMENT_PATH];
 
 	strcpy(dir, "/tmp/zcp-unit-XXXXXX");
 	ck_assert_ptr_nonnull(mkdtemp(dir));
 	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
-		part_path(from, sizeof(from), "/dev/shm", parts[i]);
-		part_path(to, sizeof(to), dir, parts[i]);
+		bus_path(from, parts[i]);
+		segment_path(to, dir, parts[i]);
 		copy_file(from, to);
 	}
 }
@@ -376,10 +369,10 @@ END_TEST
 /* Opens a part of the copy for writing. */
 static int open_copy(const char *part)
 {
-	char path[256];
+	char path[SEGMENT_PATH];
 	int fd;
 
-	part_path(path, sizeof(path), dir, part);
+	segment_path(path, dir, part);
 	fd = open(path, O_RDWR);
 	ck_assert_int_ge(fd, 0);
 	return fd;

@@ -17,8 +17,8 @@ static char path[SEGMENT_PATH];
 
 static void set_up(void)
 {
-	snprintf(path, sizeof(path), SEGMENT_DIR "/zcp.%u.unit%d.mgmt",
-	    (unsigned)geteuid(), (int)getpid());
+	snprintf(path, sizeof(path), SEGMENT_DIR "/unit-segment-%d",
+	    (int)getpid());
 }
 
 static void tear_down(void)

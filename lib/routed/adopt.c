@@ -12,27 +12,11 @@
 #include "log.h"
 #include "routed.h"
 
-int domain_take(struct routed *r, bool wait)
+int domain_take(struct routed *r)
 {
-	int rc = domain_attach(&r->d, r->settings.domain, geteuid(), true);
-	int locked;
+	int rc = domain_attach_at(&r->d, &r->claim.site, true);
 
-	if (r->d.mgmt.fd >= 0 && (rc == 0 || rc == -ZCP_E_BUSY) &&
-	    (locked = lock_segments(r, wait)) < 0)
-		return locked;
-	/* Who had the lock may have removed them. */
-	if (rc == 0 && domain_removed(&r->d))
-		return error_set(ZCP_E_BUSY, "the segments of domain %s have "
-		    "just been removed", r->settings.domain);
 	return rc < 0 ? rc : domain_map_words(&r->d);
-}
-
-bool domain_absent(const struct settings *s)
-{
-	char path[SEGMENT_PATH];
-
-	segment_path(path, geteuid(), s->domain, "mgmt");
-	return access(path, F_OK) < 0 && errno == ENOENT;
 }
 
 bool somebody_lives(struct routed *r)
@@ -60,9 +44,8 @@ static int damaged(struct routed *r, int rc)
 		return error_in(rc, "domain %s cannot be adopted, and is left "
 		    "as it was", r->settings.domain);
 	return error_in(rc, "domain %s has segments that cannot be adopted "
-	    "(rm " SEGMENT_DIR "/zcp.%u.%s.* removes them, with whatever "
-	    "they hold)", r->settings.domain, (unsigned)geteuid(),
-	    r->settings.domain);
+	    "(rm -r %s removes them, with whatever they hold)",
+	    r->settings.domain, r->claim.site.dir);
 }
 
 bool worth_keeping(struct routed *r)
@@ -70,35 +53,29 @@ bool worth_keeping(struct routed *r)
 	return somebody_lives(r) || retain_pending(r);
 }
 
-/* Nothing there: create.  Nobody lives and no history is retained: nothing
- * worth keeping.  Else adopt. */
+/*
+ * Nothing there: create.  Nobody lives and no history is retained: nothing
+ * worth keeping.  Else adopt.  What is there in part was left by one that was
+ * killed as it made or removed it, for we have the lock.
+ */
 static int find_domain(struct routed *r, bool *adopt)
 {
-	int rc = -ZCP_E_BUSY;
+	int rc = domain_take(r);
 
 	*adopt = false;
-	/* Somebody with another runtime directory may be making it; not ready
-	 * for so long: its maker was killed. */
-	for (int i = 0; i < 20 && rc == -ZCP_E_BUSY &&
-	    !domain_absent(&r->settings); i++) {
-		if (i > 0) {
-			domain_detach(&r->d);
-			usleep(10000);
-		}
-		rc = domain_take(r, true);
-	}
 	if (rc < 0 && rc != -ZCP_E_BUSY)
-		return rc == -ZCP_E_REFUSED ? rc : damaged(r, rc);
+		return damaged(r, rc);
 	*adopt = rc == 0 && worth_keeping(r);
 	if (*adopt)
 		return 0;
 	if (r->d.name[0] != '\0')
 		domain_detach(&r->d);
-	if (!domain_absent(&r->settings))
-		domain_remove(geteuid(), r->settings.domain);
-	if ((rc = domain_create(&r->settings)) < 0)
+	if (!domain_clear(&r->claim, 0))
+		return error_set(ZCP_E_BUSY, "%s was removed while it was "
+		    "looked at", r->claim.site.dir);
+	if ((rc = domain_create(&r->settings, &r->claim)) < 0)
 		return rc;
-	return domain_take(r, true);
+	return domain_take(r);
 }
 
 static void wake_everybody(struct routed *r)
@@ -203,7 +180,7 @@ bool domain_leave(struct routed *r)
 	keep = something_is_left(r);
 	fact_publish32(&r->d.m->daemon_pid, 0);
 	if (!keep)
-		domain_remove(r->d.uid, r->d.name);
+		domain_remove(&r->claim, r->d.m->head.instance);
 	return keep;
 }
 

@@ -133,7 +133,7 @@ static int fill_mgmt(struct mgmt *m, const struct settings *s)
 	return 0;
 }
 
-int domain_create(const struct settings *s)
+int domain_create(const struct settings *s, const struct claim *c)
 {
 	struct sizes z = domain_sizes(s);
 	struct segment mgmt = SEGMENT_INIT, bell = SEGMENT_INIT,
@@ -143,19 +143,19 @@ int domain_create(const struct settings *s)
 	int rc;
 
 	/* The management words are never for others to write. */
-	segment_path(path, geteuid(), s->domain, "mgmt");
+	segment_path(path, c->site.dir, "mgmt");
 	if ((rc = segment_create(&mgmt, path, PART_MGMT, z.mgmt, z.mgmt,
 	    instance, s->mode & ~(mode_t)0022)) < 0)
 		return rc;
-	segment_path(path, geteuid(), s->domain, "bell");
+	segment_path(path, c->site.dir, "bell");
 	if ((rc = segment_create(&bell, path, PART_BELL, z.bell, z.bell,
 	    instance, s->mode)) < 0)
 		goto out;
-	segment_path(path, geteuid(), s->domain, "pool");
+	segment_path(path, c->site.dir, "pool");
 	if ((rc = segment_create(&pool, path, PART_POOL, z.pool, z.pool,
 	    instance, s->mode)) < 0)
 		goto out;
-	segment_path(path, geteuid(), s->domain, "data");
+	segment_path(path, c->site.dir, "data");
 	if ((rc = segment_create(&data, path, PART_DATA, z.data,
 	    z.data_committed, instance, s->mode)) < 0)
 		goto out;
@@ -172,55 +172,113 @@ out:
 	segment_close(&pool);
 	segment_close(&data);
 	if (rc < 0)
-		domain_remove(geteuid(), s->domain);
+		domain_clear(c, 0);
 	return rc;
+}
+
+/* ---- removing ------------------------------------------------------------ */
+
+/* Which creation of the domain a file belongs to; 0: it does not say. */
+static uint64_t instance_of(int dir, const char *name)
+{
+	struct segment_head head;
+	int fd = openat(dir, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC |
+	    O_NONBLOCK);
+	bool whole;
+
+	if (fd < 0)
+		return 0;
+	whole = pread(fd, &head, sizeof(head), 0) == (ssize_t)sizeof(head);
+	close(fd);
+	return whole ? head.instance : 0;
 }
 
 /* Not ready any more: whoever finds what a killed remover left may remove
  * the rest. */
-static void unready(uid_t uid, const char *domain)
+static void unready(const struct claim *c)
 {
 	static const uint64_t nothing;
-	char path[SEGMENT_PATH];
-	int fd;
+	int fd = openat(c->dir, "mgmt", O_WRONLY | O_NOFOLLOW | O_CLOEXEC |
+	    O_NONBLOCK);
 
-	segment_path(path, uid, domain, "mgmt");
-	fd = open(path, O_WRONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
 	if (fd < 0)
 		return;
 	if (pwrite(fd, &nothing, sizeof(nothing),
 	    offsetof(struct segment_head, magic)) < 0)
-		log_warn("cannot write to %s: %s", path, strerror(errno));
+		log_warn("cannot write to %s/mgmt: %s", c->site.dir,
+		    strerror(errno));
 	close(fd);
 }
 
+static void remove_part(const struct claim *c, const char *name,
+    uint64_t instance)
+{
+	uint64_t its = instance == 0 ? 0 : instance_of(c->dir, name);
+
+	if (its != 0 && its != instance)
+		return;
+	if (unlinkat(c->dir, name, 0) < 0 && errno != ENOENT)
+		log_warn("cannot remove %s/%s: %s", c->site.dir, name,
+		    strerror(errno));
+}
+
+bool part_of_member(const char *name)
+{
+	return *name == 'p' && name[1] != '\0' &&
+	    strspn(name + 1, "0123456789") == strlen(name + 1);
+}
+
+static void remove_members(const struct claim *c, uint64_t instance)
+{
+	int fd = openat(c->dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+	struct dirent *entry;
+
+	if (dir == NULL) {
+		if (fd >= 0)
+			close(fd);
+		return;
+	}
+	while ((entry = readdir(dir)) != NULL)
+		if (part_of_member(entry->d_name))
+			remove_part(c, entry->d_name, instance);
+	closedir(dir);
+}
+
+bool domain_absent(const struct claim *c)
+{
+	return faccessat(c->dir, "mgmt", F_OK, AT_SYMLINK_NOFOLLOW) < 0 &&
+	    errno == ENOENT;
+}
+
 /* mgmt last: without it the rest is not found. */
-void domain_remove(uid_t uid, const char *domain)
+bool domain_clear(const struct claim *c, uint64_t instance)
 {
 	static const char *const parts[] = { "data", "pool", "bell", "mgmt" };
-	char prefix[SEGMENT_PATH], path[SEGMENT_PATH + 256];
-	const char *base;
-	struct dirent *entry;
-	DIR *dir = opendir(SEGMENT_DIR);
+	uint64_t its = instance_of(c->dir, "mgmt");
 
-	unready(uid, domain);
-	segment_path(prefix, uid, domain, "p");
-	base = strrchr(prefix, '/') + 1;
-	while (dir != NULL && (entry = readdir(dir)) != NULL) {
-		const char *n = entry->d_name + strlen(base);
+	if (!claim_holds(c) || (instance != 0 && its != 0 && its != instance)) {
+		log_warn("%s is left alone: somebody has made it anew",
+		    c->site.dir);
+		return false;
+	}
+	unready(c);
+	remove_members(c, instance);
+	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++)
+		remove_part(c, parts[i], instance);
+	return true;
+}
 
-		if (strncmp(entry->d_name, base, strlen(base)) == 0 &&
-		    *n != '\0' && strspn(n, "0123456789") == strlen(n)) {
-			snprintf(path, sizeof(path), SEGMENT_DIR "/%s",
-			    entry->d_name);
-			unlink(path);
-		}
-	}
-	if (dir != NULL)
-		closedir(dir);
-	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
-		segment_path(path, uid, domain, parts[i]);
-		if (unlink(path) < 0 && errno != ENOENT)
-			log_warn("cannot remove %s: %s", path, strerror(errno));
-	}
+/* Behind the lock the directory is anybody's: rmdir(2) fails where another
+ * program has begun to make the domain anew. */
+void domain_remove(const struct claim *c, uint64_t instance)
+{
+	static const char *const others[] = { "sock", "gone", "runtime",
+	    "lock" };
+
+	if (!domain_clear(c, instance))
+		return;
+	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)
+		unlinkat(c->dir, others[i], 0);
+	site_remove(&c->site);
 }

@@ -19,9 +19,6 @@
 #include "routed.h"
 #include "topic.h"
 
-/* Seconds within which whoever makes a domain has made it. */
-enum { MAKING = 2 };
-
 /* Garbage of one publisher, of one kind, in one pool. */
 struct heap {
 	struct {
@@ -51,51 +48,46 @@ static void note_unseen(struct gc *g, const char *why)
 		snprintf(g->unseen, sizeof(g->unseen), "%s", why);
 }
 
-/* ---- files -------------------------------------------------------------------- */
-
-/* "zcp.<uid>.<domain>.<part>" of this user: the domain, or false. */
-static bool file_of_ours(const char *file, char domain[DOMAIN_NAME + 1])
+/* For those who are told: NULL where it has none. */
+static const char *runtime_of(const struct gc *g)
 {
-	static const char *const parts[] = { "mgmt", "bell", "pool", "data" };
-	const char *part = strrchr(file, '.');
-	char prefix[32];
-	size_t n;
-	bool known;
+	const char *runtime = g->r.claim.site.runtime;
 
-	n = (size_t)snprintf(prefix, sizeof(prefix), "zcp.%u.",
-	    (unsigned)geteuid());
-	if (part == NULL || strncmp(file, prefix, n) != 0 ||
-	    part <= file + n || (size_t)(part - file) - n > DOMAIN_NAME)
-		return false;
-	snprintf(domain, DOMAIN_NAME + 1, "%.*s", (int)((size_t)(part - file) -
-	    n), file + n);
-	part++;
-	known = *part == 'p' && part[1] != '\0' &&
-	    strspn(part + 1, "0123456789") == strlen(part + 1);
-	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++)
-		known |= strcmp(part, parts[i]) == 0;
-	return known && name_valid(domain);
+	return runtime[0] == '\0' ? NULL : runtime;
 }
 
-/* Visits the domain's files in /dev/shm; stops when false. */
+/* ---- files -------------------------------------------------------------------- */
+
+/* A segment, or another file that a domain's directory has? */
+static bool file_of_domain(const char *name)
+{
+	static const char *const parts[] = { "mgmt", "bell", "pool", "data" };
+
+	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++)
+		if (strcmp(name, parts[i]) == 0)
+			return true;
+	return part_of_member(name);
+}
+
+/* Visits the domain's segments; stops when false. */
 typedef bool visit_file(void *arg, const char *path, const struct stat *st);
 
-static int each_file(const char *domain, visit_file *visit, void *arg)
+static int each_file(const struct gc *g, visit_file *visit, void *arg)
 {
-	char path[SEGMENT_PATH + 256], of[DOMAIN_NAME + 1];
+	const char *in = g->r.claim.site.dir;
+	char path[SEGMENT_PATH + 256];
 	struct dirent *entry;
 	bool go_on = true;
 	struct stat st;
-	DIR *dir = opendir(SEGMENT_DIR);
+	DIR *dir = opendir(in);
 	int rc = 0;
 
 	if (dir == NULL)
-		return error_sys("cannot list " SEGMENT_DIR);
+		return errno == ENOENT ? 0 : error_sys("cannot list %s", in);
 	while (go_on && rc == 0 && (errno = 0, entry = readdir(dir)) != NULL) {
-		if (!file_of_ours(entry->d_name, of) ||
-		    strcmp(of, domain) != 0)
+		if (!file_of_domain(entry->d_name))
 			continue;
-		snprintf(path, sizeof(path), SEGMENT_DIR "/%s", entry->d_name);
+		snprintf(path, sizeof(path), "%s/%s", in, entry->d_name);
 		if (lstat(path, &st) == 0)
 			go_on = visit(arg, path, &st);
 		else if (errno != ENOENT)
@@ -103,7 +95,7 @@ static int each_file(const char *domain, visit_file *visit, void *arg)
 	}
 	/* A list that was cut short is none. */
 	if (rc == 0 && go_on && errno != 0)
-		rc = error_sys("cannot list " SEGMENT_DIR);
+		rc = error_sys("cannot list %s", in);
 	closedir(dir);
 	return rc;
 }
@@ -113,13 +105,13 @@ static bool tell_file(void *arg, const char *path, const struct stat *st)
 	struct gc *g = arg;
 
 	g->tell(g->arg, &(struct gc_item){ .what = GC_SEGMENT,
-	    .domain = g->domain, .file = path,
+	    .domain = g->domain, .runtime = runtime_of(g), .file = path,
 	    .bytes = (uint64_t)st->st_blocks * 512,
 	    .why = "nobody uses the domain" });
 	return true;
 }
 
-/* 1: locked by a member or a daemon; 0: not; < 0: could not look. */
+/* 1: locked, by a member or a daemon; 0: not; < 0: could not look. */
 static int file_locked(const char *path)
 {
 	struct look_at look;
@@ -133,40 +125,49 @@ static int file_locked(const char *path)
 	return rc < 0 ? error_in(rc, "%s", path) : holder != 0;
 }
 
-/* Is any file of it in use: young, or locked?  Or why that is not known. */
+/* Is any file of it locked?  Or why that is not known. */
 static bool file_in_use(void *arg, const char *path, const struct stat *st)
 {
 	int *used = arg;
 
 	if (S_ISREG(st->st_mode))
-		*used = time(NULL) - st->st_mtime < MAKING ? 1 :
-		    file_locked(path);
+		*used = file_locked(path);
 	return *used == 0;
 }
 
-/* A socket without a daemon, in the directory where ours would make it. */
-static void remove_socket(struct gc *g, const char *suffix)
+/* A socket without a daemon. */
+static void remove_socket(struct gc *g, const char *path)
 {
-	char path[sizeof(((struct sockaddr_un *)0)->sun_path)];
 	struct stat st;
 
-	if (control_path(path, g->domain, suffix, 0) < 0 ||
-	    lstat(path, &st) < 0 || !S_ISSOCK(st.st_mode))
+	if (path[0] == '\0' || lstat(path, &st) < 0 || !S_ISSOCK(st.st_mode))
 		return;
 	if (g->dry || unlink(path) == 0)
 		g->tell(g->arg, &(struct gc_item){ .what = GC_SOCKET,
-		    .domain = g->domain, .file = path,
-		    .why = "no daemon listens at it" });
+		    .domain = g->domain, .runtime = runtime_of(g),
+		    .file = path, .why = "no daemon listens at it" });
+}
+
+static void remove_sockets(struct gc *g)
+{
+	char aside[SOCKET_PATH];
+
+	site_aside(&g->r.claim.site, aside);
+	remove_socket(g, g->r.claim.site.socket);
+	remove_socket(g, aside);
 }
 
 /* The lock is ours, or on a dry run nobody's. */
 static int remove_all(struct gc *g)
 {
-	int rc = each_file(g->domain, tell_file, g);
+	int rc = each_file(g, tell_file, g);
 
-	if (rc == 0 && !g->dry)
-		domain_remove(geteuid(), g->domain);
-	return rc;
+	if (rc < 0)
+		return rc;
+	remove_sockets(g);
+	if (!g->dry)
+		domain_remove(&g->r.claim, 0);
+	return 0;
 }
 
 /* ---- garbage ------------------------------------------------------------------ */
@@ -228,7 +229,8 @@ static void tell_heap(const struct gc *g, const struct heap *h)
 	uint32_t size = g->r.d.pools.pool[h->key.pool].chunk_size;
 
 	g->tell(g->arg, &(struct gc_item){ .what = GC_CHUNKS,
-	    .domain = g->domain, .count = h->count, .size = size,
+	    .domain = g->domain, .runtime = runtime_of(g),
+	    .count = h->count, .size = size,
 	    .bytes = (uint64_t)h->count * size, .pid = h->pid,
 	    .name = h->name[0] ? h->name : NULL,
 	    .topic = h->topic[0] ? h->topic : NULL, .why = why_garbage(h) });
@@ -287,8 +289,8 @@ static void tell_one(struct gc *g, uint32_t slot, bool all)
 	enum fate fate = participant_fate(&g->r.d, slot);
 	bool ended = fate_ended(fate);
 	uint32_t state = fact_load32(&p->state);
-	struct gc_item item = { .what = GC_PARTICIPANT, .domain = g->domain,
-	    .pid = p->pid, .why = fate == FATE_DIED ? "it died" :
+	struct gc_item item = { .what = GC_PARTICIPANT,
+	    .domain = g->domain, .runtime = runtime_of(g), .pid = p->pid, .why = fate == FATE_DIED ? "it died" :
 	    "it has left" };
 	char name[NAME_SIZE];
 
@@ -321,6 +323,7 @@ static int stand_in(struct gc *g)
 {
 	int rc;
 
+	remove_sockets(g);
 	g->r.settings.on_stall = (enum on_stall)fact_load32(
 	    &g->r.d.m->on_stall);
 	g->r.visit = on_garbage;
@@ -336,30 +339,30 @@ static int stand_in(struct gc *g)
 	return rc;
 }
 
-/* Nobody has made it, or somebody did not come to the end of it. */
+/*
+ * There is no mgmt, or it is not ready: one that made or removed the domain was
+ * killed.  But mgmt may have been removed by hand from under living members.
+ */
 static int half_a_domain(struct gc *g)
 {
-	int used = 0, rc = each_file(g->domain, file_in_use, &used);
+	int used = 0, rc = each_file(g, file_in_use, &used);
 
 	if (rc < 0 || used < 0)
 		return rc < 0 ? rc : used;
-	return used > 0 ? error_set(ZCP_E_BUSY, "domain %s is being made, or "
-	    "removed, or was cut in two: it is left alone", g->domain) :
+	return used > 0 ? error_set(ZCP_E_BUSY, "%s has no mgmt, and yet "
+	    "somebody uses it: it is left alone", g->r.claim.site.dir) :
 	    remove_all(g);
 }
 
-/* The locks are ours; 1: nothing is left of it. */
+/* The lock is ours; 1: nothing is left of it. */
 static int alone(struct gc *g)
 {
-	int rc;
+	int rc = domain_take(&g->r);
 
-	if (domain_absent(&g->r.settings) ||
-	    (rc = domain_take(&g->r, false)) == -ZCP_E_BUSY) {
+	if (rc == -ZCP_E_BUSY) {
 		rc = half_a_domain(g);
 		return rc < 0 ? rc : 1;
 	}
-	if (rc == -ZCP_E_REFUSED)
-		return sweep_beside(g);	/* a daemon with another directory */
 	if (rc < 0 || (rc = list_participants(g)) < 0)
 		return rc;
 	watch_hearts(&g->r.d);
@@ -372,82 +375,113 @@ static int alone(struct gc *g)
 
 static int attach_to_look(struct gc *g)
 {
-	return domain_attach(&g->r.d, g->domain, geteuid(), false);
+	return domain_attach_at(&g->r.d, &g->r.claim.site, false);
 }
 
 static int look(struct gc *g, bool served)
 {
-	char path[SEGMENT_PATH];
 	bool keep;
-	int rc;
+	int rc = attach_to_look(g);
 
-	if (domain_absent(&g->r.settings) ||
-	    (rc = attach_to_look(g)) == -ZCP_E_BUSY)
+	if (rc == -ZCP_E_BUSY)
 		return served ? 0 : half_a_domain(g);
-	if (rc < 0 || (rc = sweep_beside(g)) < 0)
+	if (rc < 0 || (rc = sweep_beside(g)) < 0 || served)
 		return rc;
-	if (served)
-		return 0;
-	segment_path(path, geteuid(), g->domain, "mgmt");
-	if ((rc = file_locked(path)) != 0)
-		return rc < 0 ? rc : 0;
 	if ((rc = list_participants(g)) < 0)
 		return rc;
 	watch_hearts(&g->r.d);
 	keep = worth_keeping(&g->r);
 	tell_dead(g, true);
+	if (keep)
+		remove_sockets(g);
 	return keep ? 0 : remove_all(g);
 }
 
-/* As the settings say: look, or do. */
-static int look_or_act(struct gc *g)
+static int act(struct gc *g, bool served)
 {
-	bool served;
-	pid_t pid;
 	int rc;
 
-	if (g->dry) {
-		if ((rc = routed_pid(g->domain, &pid)) < 0)
-			return rc;
-		served = pid != 0;
-		rc = look(g, served);
-	} else {
-		if ((rc = lock_try(&g->r)) < 0)
-			return rc;
-		served = rc == 1;
-		if (!served)
-			rc = alone(g);
-		else if ((rc = attach_to_look(g)) == 0)
-			rc = sweep_beside(g);
-		else if (rc == -ZCP_E_BUSY)
-			rc = 0;		/* it is being made, or removed */
-	}
-	if (rc >= 0 && !served) {
-		remove_socket(g, "sock");
-		remove_socket(g, "gone");
-	}
+	if (!served)
+		rc = alone(g);
+	else if ((rc = attach_to_look(g)) == 0)
+		rc = sweep_beside(g);
+	else if (rc == -ZCP_E_BUSY)
+		rc = 0;			/* it is being made, or removed */
 	return rc;
 }
 
-int gc_domain(const char *domain, bool dry, gc_tell *tell, void *arg)
+/* Who has its lock: nothing is made to find out. */
+static int claim_look(const struct gc *g)
 {
-	struct gc g = { .domain = domain, .dry = dry, .tell = tell,
+	char path[SEGMENT_PATH];
+	int rc;
+
+	segment_path(path, g->r.claim.site.dir, "lock");
+	rc = file_locked(path);
+	return rc < 0 ? rc : rc == 1 ? CLAIM_TAKEN : CLAIM_OURS;
+}
+
+/* A socket in the runtime directory may be all that there is: its name is
+ * removed under the lock, too. */
+static int only_a_socket(struct gc *g)
+{
+	struct stat st;
+	int rc;
+
+	if (g->r.claim.site.socket[0] == '\0' ||
+	    lstat(g->r.claim.site.socket, &st) < 0 || !S_ISSOCK(st.st_mode))
+		return 0;
+	if (g->dry) {
+		remove_sockets(g);
+		return 0;
+	}
+	if ((rc = claim_make(&g->r.claim)) != CLAIM_OURS)
+		return rc < 0 ? rc : 0;
+	return remove_all(g);
+}
+
+static int collect(struct gc *g)
+{
+	struct claim *c = &g->r.claim;
+	int rc;
+
+	if (access(c->site.dir, F_OK) < 0)
+		return errno == ENOENT ? only_a_socket(g) :
+		    error_sys("cannot look at %s", c->site.dir);
+	rc = g->dry ? claim_look(g) : claim_try(c);
+	if (rc < 0 || rc == CLAIM_NONE)
+		return rc < 0 ? rc : 0;
+	return g->dry ? look(g, rc == CLAIM_TAKEN) : act(g, rc == CLAIM_TAKEN);
+}
+
+static int collect_at(const struct site *site, bool dry, gc_tell *tell,
+    void *arg)
+{
+	struct gc g = { .domain = site->domain, .dry = dry, .tell = tell,
 	    .arg = arg };
 	int rc;
 
 	g.r = (struct routed){ .settings = settings_default(), .fd = -1,
-	    .lock = -1 };
-	g.r.settings.domain = domain;
+	    .claim = CLAIM_INIT };
+	g.r.settings.domain = site->domain;
+	g.r.claim.site = *site;
 	if ((rc = guard_install()) == 0)
-		rc = look_or_act(&g);
+		rc = collect(&g);
 	free(g.there);
 	domain_let_go(&g.r);
-	if (g.r.lock >= 0)
-		close(g.r.lock);
+	claim_drop(&g.r.claim);
 	/* The rest is done; what is unknown was left as it is. */
 	if (rc >= 0 && g.unseen[0] != '\0')
 		rc = error_set(ZCP_E_SYS, "%s: it is left alone", g.unseen);
-	return rc < 0 ? error_in(rc, "domain %s", domain) : 0;
+	return rc < 0 ? error_in(rc, "domain %s", site->domain) : 0;
+}
+
+int gc_domain(const char *domain, bool dry, gc_tell *tell, void *arg)
+{
+	struct site site;
+	int rc = site_here(&site, domain);
+
+	return rc < 0 ? rc : collect_at(&site, dry, tell, arg);
 }
 
 /* ---- all domains ------------------------------------------------------------------ */
@@ -457,13 +491,9 @@ struct names {
 	size_t count, room;
 };
 
-static int add_name(struct names *names, const char *domain)
+static int add_name(struct names *names, const char *name)
 {
-	for (size_t i = 0; i < names->count; i++)
-		if (strcmp(names->name[i], domain) == 0)
-			return 0;
-	/* One more for the NULL behind the last. */
-	if (names->count + 1 >= names->room) {
+	if (names->count == names->room) {
 		size_t room = names->room ? 2 * names->room : 16;
 		char **bigger = realloc(names->name, room * sizeof(*bigger));
 
@@ -472,39 +502,17 @@ static int add_name(struct names *names, const char *domain)
 		names->name = bigger;
 		names->room = room;
 	}
-	if ((names->name[names->count] = strdup(domain)) == NULL)
+	if ((names->name[names->count] = strdup(name)) == NULL)
 		return error_set(ZCP_E_SYS, "out of memory");
-	names->name[++names->count] = NULL;
+	names->count++;
 	return 0;
 }
 
-/* In the runtime directory: sockets, whose daemons may be gone. */
-static int add_sockets(struct names *names)
+static void names_free(struct names *names)
 {
-	char path[sizeof(((struct sockaddr_un *)0)->sun_path)];
-	char domain[DOMAIN_NAME + 1];
-	struct dirent *entry;
-	DIR *dir;
-	int rc = 0;
-
-	if (control_path(path, "x", "sock", 0) < 0)
-		return 0;		/* none was ever made */
-	*strrchr(path, '/') = '\0';
-	if ((dir = opendir(path)) == NULL)
-		return 0;
-	while (rc == 0 && (entry = readdir(dir)) != NULL) {
-		const char *dot = strrchr(entry->d_name, '.');
-
-		if (dot == NULL || strcmp(dot, ".sock") != 0 ||
-		    dot - entry->d_name > DOMAIN_NAME)
-			continue;
-		snprintf(domain, sizeof(domain), "%.*s",
-		    (int)(dot - entry->d_name), entry->d_name);
-		if (name_valid(domain))
-			rc = add_name(names, domain);
-	}
-	closedir(dir);
-	return rc;
+	for (size_t i = 0; i < names->count; i++)
+		free(names->name[i]);
+	free(names->name);
 }
 
 static int by_name(const void *a, const void *b)
@@ -512,36 +520,25 @@ static int by_name(const void *a, const void *b)
 	return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
-int gc_domains(char ***out)
+static int add_dir(void *names, const char *dir)
 {
-	struct names names = { 0 };
-	char domain[DOMAIN_NAME + 1];
-	struct dirent *entry;
-	DIR *dir = opendir(SEGMENT_DIR);
-	int rc = 0;
-
-	*out = NULL;
-	if (dir == NULL)
-		return error_sys("cannot list " SEGMENT_DIR);
-	while (rc == 0 && (entry = readdir(dir)) != NULL)
-		if (file_of_ours(entry->d_name, domain))
-			rc = add_name(&names, domain);
-	closedir(dir);
-	if (rc == 0)
-		rc = add_sockets(&names);
-	if (rc < 0) {
-		gc_domains_free(names.name);
-		return rc;
-	}
-	if (names.count > 0)
-		qsort(names.name, names.count, sizeof(*names.name), by_name);
-	*out = names.name;
-	return (int)names.count;
+	return add_name(names, dir);
 }
 
-void gc_domains_free(char **names)
+int gc_all(bool dry, gc_tell *tell, gc_failed *failed, void *arg)
 {
-	for (char **name = names; name != NULL && *name != NULL; name++)
-		free(*name);
-	free(names);
+	struct names names = { 0 };
+	struct site site;
+	int rc = site_each(add_dir, &names), one;
+
+	if (names.count > 0)
+		qsort(names.name, names.count, sizeof(*names.name), by_name);
+	for (size_t i = 0; rc == 0 && i < names.count; i++) {
+		if ((one = site_at(&site, names.name[i])) > 0)
+			one = collect_at(&site, dry, tell, arg);
+		if (one < 0)
+			failed(arg, one);
+	}
+	names_free(&names);
+	return rc;
 }

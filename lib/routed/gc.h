@@ -21,6 +21,7 @@ enum gc_what {
 struct gc_item {
 	enum gc_what what;
 	const char *domain;
+	const char *runtime;		/* its $ZCP_RUNTIME_DIR; NULL: none */
 	const char *file;		/* path; NULL: no file */
 	const char *name;		/* of the participant; NULL: unknown */
 	const char *topic;		/* NULL: none */
@@ -32,20 +33,20 @@ struct gc_item {
 typedef void gc_tell(void *arg, const struct gc_item *item);
 
 /*
- * The domains of this user that have left anything in /dev/shm or in the
- * runtime directory, sorted; to be freed, each and all.  Their number, or
- * -ZCP_E_SYS, -ZCP_E_PERM.
- */
-int gc_domains(char ***names);
-void gc_domains_free(char **names);
-
-/*
- * One domain; `dry`: only looks.  Safe beside everybody else, may be killed
+ * One domain of this environment; `dry`: only looks.  Safe beside everybody else, may be killed
  * and repeated.  0, or why it could not be judged: -ZCP_E_DAMAGED,
  * -ZCP_E_LAYOUT, -ZCP_E_PERM, -ZCP_E_BUSY (somebody is making it), -ZCP_E_SYS
  * (also when some of it could not be looked at, and was left alone).
  * One thread.
  */
 int gc_domain(const char *domain, bool dry, gc_tell *tell, void *arg);
+
+/*
+ * Every domain of this user, whatever its runtime directory is, in the order of
+ * their names.  One that could not be judged, with the reason as message and
+ * the code in `rc`, does not keep the rest.  0, or why none could be listed.
+ */
+typedef void gc_failed(void *arg, int rc);
+int gc_all(bool dry, gc_tell *tell, gc_failed *failed, void *arg);
 
 #endif

@@ -1,9 +1,14 @@
 /*
- * lock.c - one daemon a domain: the lock in the runtime directory, and the
- * one on the segments themselves.
+ * lock.c - the claim on a domain: who has its lock serves it, or removes it.
+ *
+ * The lock lies in the domain's directory and goes with it: whoever gets it
+ * looks whether it is still the one that its name leads to.
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "clock.h"
@@ -15,32 +20,109 @@
 /* How long one on its way out, or zcp-gc, may keep it. */
 #define LOCK_PATIENCE ((int64_t)NS_PER_S)
 
-static int lock_open(const char *domain, int make)
+static int open_lock(int dir)
 {
-	char path[sizeof(((struct sockaddr_un *)0)->sun_path)];
-	int rc = control_path(path, domain, "lock", make), fd;
+	int flags = O_RDWR | O_CLOEXEC | O_NOFOLLOW;
+	int fd = openat(dir, "lock", flags | O_CREAT, 0600);
 
-	if (rc < 0)
-		return rc;
-	fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW |
-	    (make ? O_CREAT : 0), 0600);
-	return fd < 0 ? error_sys("cannot open %s", path) : fd;
+	/* Its maker's umask, before its mode was given to it. */
+	if (fd < 0 && errno == EACCES && fchmodat(dir, "lock", 0600, 0) == 0)
+		fd = openat(dir, "lock", flags);
+	if (fd >= 0)
+		(void)!fchmod(fd, 0600);
+	return fd;
 }
 
-static int lock_now(int fd)
+/* 0: opened; 1: the directory has just gone. */
+static int claim_open(struct claim *c)
+{
+	c->dir = open(c->site.dir, O_RDONLY | O_DIRECTORY | O_NOFOLLOW |
+	    O_CLOEXEC);
+	if (c->dir >= 0)
+		c->lock = open_lock(c->dir);
+	if (c->dir >= 0 && c->lock >= 0)
+		return 0;
+	return errno == ENOENT ? 1 : error_sys("cannot open %s/lock",
+	    c->site.dir);
+}
+
+void claim_drop(struct claim *c)
+{
+	if (c->lock >= 0)
+		close(c->lock);
+	if (c->dir >= 0)
+		close(c->dir);
+	c->lock = c->dir = -1;
+}
+
+bool claim_holds(const struct claim *c)
+{
+	struct stat ours, named;
+	char path[SEGMENT_PATH];
+
+	segment_path(path, c->site.dir, "lock");
+	return c->lock >= 0 && fstat(c->lock, &ours) == 0 &&
+	    lstat(path, &named) == 0 && ours.st_dev == named.st_dev &&
+	    ours.st_ino == named.st_ino;
+}
+
+/* CLAIM_OURS, CLAIM_TAKEN (opened, for lock_holder()) or CLAIM_NONE (it has
+ * gone, try again). */
+static int claim_now(struct claim *c)
 {
 	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+	int rc;
 
-	return fcntl(fd, F_SETLK, &lock);
+	claim_drop(c);
+	if ((rc = claim_open(c)) != 0)
+		return rc < 0 ? rc : CLAIM_NONE;
+	if (fcntl(c->lock, F_SETLK, &lock) == 0)
+		return claim_holds(c) ? CLAIM_OURS : CLAIM_NONE;
+	return errno == EAGAIN || errno == EACCES || errno == EINTR ?
+	    CLAIM_TAKEN : error_sys("cannot lock %s/lock", c->site.dir);
+}
+
+int claim_try(struct claim *c)
+{
+	int rc = CLAIM_NONE;
+
+	for (int try = 0; try < 100 && rc == CLAIM_NONE; try++) {
+		if (access(c->site.dir, F_OK) < 0)
+			return errno == ENOENT ? CLAIM_NONE :
+			    error_sys("cannot look at %s", c->site.dir);
+		rc = claim_now(c);
+	}
+	return rc;
+}
+
+int claim_make(struct claim *c)
+{
+	char domain[DOMAIN_NAME + 1];
+	int rc = CLAIM_NONE;
+
+	snprintf(domain, sizeof(domain), "%s", c->site.domain);
+	for (int try = 0; try < 100 && rc == CLAIM_NONE; try++) {
+		if ((rc = site_make(&c->site, domain)) < 0)
+			return rc;
+		rc = claim_now(c);
+	}
+	return rc != CLAIM_NONE ? rc : error_set(ZCP_E_BUSY, "cannot lock %s: "
+	    "others make and remove it", c->site.dir);
 }
 
 int routed_pid(const char *domain, pid_t *pid)
 {
-	int fd = lock_open(domain, 0), rc;
+	struct site site;
+	char path[SEGMENT_PATH];
+	int rc = site_here(&site, domain), fd;
 
 	*pid = 0;
+	if (rc <= 0)
+		return rc;
+	segment_path(path, site.dir, "lock");
+	fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 	if (fd < 0)
-		return errno == ENOENT ? 0 : fd;
+		return errno == ENOENT ? 0 : error_sys("cannot open %s", path);
 	rc = lock_holder(fd, pid);
 	close(fd);
 	return rc;
@@ -63,57 +145,24 @@ static bool another_serves(const char *domain)
 	    deadline_after(10 * NS_PER_MS), &how) > 0 || how.answered;
 }
 
-static bool lock_is_taken(void)
-{
-	return errno == EAGAIN || errno == EACCES || errno == EINTR;
-}
-
-int lock_try(struct routed *r)
-{
-	if ((r->lock = lock_open(r->settings.domain, 1)) < 0)
-		return r->lock;
-	if (lock_now(r->lock) == 0)
-		return 0;
-	return lock_is_taken() ? 1 : error_sys("cannot lock domain %s",
-	    r->settings.domain);
-}
-
 int lock_take(struct routed *r)
 {
 	uint64_t deadline = deadline_after(LOCK_PATIENCE);
+	const char *domain = r->settings.domain;
+	int rc;
 
-	if ((r->lock = lock_open(r->settings.domain, 1)) < 0)
-		return r->lock;
-	while (lock_now(r->lock) < 0) {
-		if (!lock_is_taken())
-			return error_sys("cannot lock domain %s",
-			    r->settings.domain);
-		if (r->settings.private && another_serves(r->settings.domain))
+	r->claim = (struct claim)CLAIM_INIT;
+	snprintf(r->claim.site.domain, sizeof(r->claim.site.domain), "%s",
+	    domain);
+	while ((rc = claim_make(&r->claim)) != CLAIM_OURS) {
+		if (rc < 0)
+			return rc;
+		if (r->settings.private && another_serves(domain))
 			return 1;
 		if (clock_ns() >= deadline)
 			return error_set(ZCP_E_BUSY, "domain %s has a daemon "
 			    "already (pid %d); zcp-routed --stop -d %s ends it",
-			    r->settings.domain, holder_of(r->lock),
-			    r->settings.domain);
-		usleep(10000);
-	}
-	return 0;
-}
-
-int lock_segments(struct routed *r, bool wait)
-{
-	uint64_t deadline = deadline_after(wait ? LOCK_PATIENCE : 0);
-
-	while (lock_now(r->d.mgmt.fd) < 0) {
-		if (!lock_is_taken())
-			return error_sys("cannot lock the segments of domain "
-			    "%s", r->settings.domain);
-		if (clock_ns() >= deadline)
-			return error_set(ZCP_E_REFUSED, "the segments of domain "
-			    "%s are in use by a daemon with another runtime "
-			    "directory (pid %d): choose another domain (-d), "
-			    "or end that daemon", r->settings.domain,
-			    holder_of(r->d.mgmt.fd));
+			    domain, holder_of(r->claim.lock), domain);
 		usleep(10000);
 	}
 	return 0;

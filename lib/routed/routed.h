@@ -14,6 +14,7 @@
 #include "chain.h"
 #include "domain.h"
 #include "readers.h"
+#include "site.h"
 #include "sweep.h"
 #include "text.h"
 
@@ -78,8 +79,25 @@ struct topic_name {
 /* Which ports are worth a look. */
 enum port_list { PORTS_SPARE, PORTS_OPEN, PORTS_ENDED, PORT_LISTS };
 
+/*
+ * The lock on a domain: one daemon serves it, or one program removes it.  What
+ * is removed is named from the directory's descriptor, so that a directory
+ * that was made anew in its place is another one.
+ */
+struct claim {
+	struct site site;
+	int dir, lock;			/* descriptors; -1: none */
+};
+#define CLAIM_INIT { .dir = -1, .lock = -1 }
+enum claim_state {
+	CLAIM_OURS,
+	CLAIM_TAKEN,			/* lock_holder(claim.lock) has it */
+	CLAIM_NONE,			/* there is nothing to claim */
+};
+
 struct routed {
 	struct settings settings;
+	struct claim claim;
 	struct domain d;
 	struct watch *watch;		/* by participant slot */
 	struct topic_name *topics;	/* by full name */
@@ -105,9 +123,9 @@ struct routed {
 	uint64_t *serials_named;	/* bitmap, while serials wrap */
 	struct event_base *base;
 	struct event *socket, *tick, *drain;
-	int fd, lock;
-	char path[sizeof(((struct sockaddr_un *)0)->sun_path)];
-	char aside[sizeof(((struct sockaddr_un *)0)->sun_path)];	/* see retire() */
+	int fd;
+	ino_t socket_inode;		/* of claim.site.socket, as we bound it */
+	char aside[SOCKET_PATH];	/* see retire() */
 	uint64_t started, last_tick, last_sweep;
 	uint64_t idle_since;		/* nobody is registered; 0: somebody is */
 	uint64_t drain_since;		/* ns */
@@ -130,10 +148,19 @@ struct sizes {
 struct sizes domain_sizes(const struct settings *s);
 
 /* Makes the segments of a domain that has none; errors leave none. */
-int domain_create(const struct settings *s);
+int domain_create(const struct settings *s, const struct claim *c);
 
-/* Removes every segment of the domain. */
-void domain_remove(uid_t uid, const char *domain);
+/*
+ * Removes the domain's segments; with an `instance` other than 0 only those of
+ * that creation.  False: the claim does not hold any more, nothing is removed.
+ */
+bool domain_clear(const struct claim *c, uint64_t instance);
+/* The same, and then the lock and the directory, if nothing else is in it. */
+void domain_remove(const struct claim *c, uint64_t instance);
+/* Has the directory that is claimed no mgmt? */
+bool domain_absent(const struct claim *c);
+/* "p7" */
+bool part_of_member(const char *name);
 
 /* ---- known.c ------------------------------------------------------------- */
 
@@ -384,27 +411,30 @@ void dump_text(struct routed *r, uint64_t from, struct text *t);
 /* ---- lock.c -------------------------------------------------------------- */
 
 /*
+ * Claims the site, or what this environment has of c->site.domain and makes
+ * where it is not there.  An enum claim_state (never CLAIM_NONE of
+ * claim_make()), or an error.  claim_drop() undoes both, also a failed one.
+ */
+int claim_try(struct claim *c);
+int claim_make(struct claim *c);
+void claim_drop(struct claim *c);
+/* Is the lock that we have still the one in the domain's directory?  Somebody
+ * may have removed that by hand. */
+bool claim_holds(const struct claim *c);
+
+/*
  * One daemon a domain.  Waits a second for one that is on its way out;
  * -ZCP_E_BUSY names who has it.  1: settings.private, and another one serves.
  */
 int lock_take(struct routed *r);
-/* At once; 1: somebody has it. */
-int lock_try(struct routed *r);
-/*
- * The lock in the runtime directory keeps a second daemon away that looks for
- * it there; one with another runtime directory finds the same segments, and
- * this lock on them.  -ZCP_E_REFUSED names who has it.
- */
-int lock_segments(struct routed *r, bool wait);
 /* Who has the domain's lock: 0 nobody, -1 one of another pid namespace. */
 int routed_pid(const char *domain, pid_t *pid);
 
 /* ---- adopt.c ------------------------------------------------------------- */
 
-bool domain_absent(const struct settings *s);
-/* Attaches, for writing, and locks the segments; -ZCP_E_BUSY: not ready (yet,
- * or any more).  domain_let_go() undoes it, also a failed one. */
-int domain_take(struct routed *r, bool wait);
+/* Attaches to what was claimed, for writing; -ZCP_E_BUSY: it is not there, or
+ * only in part.  domain_let_go() undoes it, also a failed one. */
+int domain_take(struct routed *r);
 void domain_let_go(struct routed *r);
 /* Has one taken anything that a next daemon should find?  Members that live,
  * history whose time is not over. */

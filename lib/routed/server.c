@@ -30,24 +30,35 @@ enum { DRAIN_BATCH = 256 };
 static int socket_open(struct routed *r)
 {
 	struct sockaddr_un at = { .sun_family = AF_UNIX };
-	int on = 1, rc;
+	const char *path = r->claim.site.socket;
+	struct stat st;
+	int on = 1, rc = 0;
 	mode_t mask;
 
-	if ((rc = control_path(r->path, r->settings.domain, "sock", 1)) < 0 ||
-	    (rc = control_path(r->aside, r->settings.domain, "gone", 1)) < 0)
-		return rc;
+	site_aside(&r->claim.site, r->aside);
 	r->fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (r->fd < 0)
 		return error_sys("cannot make a socket");
-	strcpy(at.sun_path, r->path);
+	strcpy(at.sun_path, path);
 	unlink(r->aside);		/* of one that was killed as it retired */
-	unlink(r->path);
+	unlink(path);
 	mask = umask(0777 & ~r->settings.mode);
 	if (setsockopt(r->fd, SOL_SOCKET, SO_PASSCRED, &on, sizeof(on)) < 0 ||
 	    bind(r->fd, (struct sockaddr *)&at, sizeof(at)) < 0)
-		rc = error_sys("cannot listen at %s", r->path);
+		rc = error_sys("cannot listen at %s", path);
 	umask(mask);
+	r->socket_inode = rc == 0 && lstat(path, &st) == 0 ? st.st_ino : 0;
 	return rc;
+}
+
+/* Who removes a domain's files by hand makes room for another daemon, whose
+ * socket is not ours to move. */
+static bool socket_is_ours(const struct routed *r)
+{
+	struct stat st;
+
+	return lstat(r->claim.site.socket, &st) == 0 &&
+	    st.st_ino == r->socket_inode && claim_holds(&r->claim);
 }
 
 /* Credentials of the sender; stray descriptors are closed. */
@@ -142,6 +153,8 @@ static void on_request(evutil_socket_t fd, short what, void *arg)
  */
 static bool retire(struct routed *r)
 {
+	const char *path = r->claim.site.socket;
+
 	if (somebody_lives(r)) {
 		r->idle_since = 0;
 		return false;
@@ -150,12 +163,12 @@ static bool retire(struct routed *r)
 		r->idle_since = clock_ns();
 	if (clock_ns() - r->idle_since < r->settings.idle)
 		return false;
-	if (rename(r->path, r->aside) < 0)
+	if (!socket_is_ours(r) || rename(path, r->aside) < 0)
 		return true;
 	while (serve_one(r))
 		;
 	if (somebody_lives(r))
-		return rename(r->aside, r->path) < 0;
+		return rename(r->aside, path) < 0;
 	unlink(r->aside);
 	return true;
 }
@@ -253,7 +266,8 @@ static void free_event(struct event *event)
  */
 static void leave(struct routed *r)
 {
-	unlink(r->path);
+	if (socket_is_ours(r))
+		unlink(r->claim.site.socket);
 	while (serve_one(r))
 		;
 	if (domain_leave(r))
@@ -293,7 +307,7 @@ int routed_run(struct routed *r, const struct settings *s,
 	struct signals signals = { 0 };
 	int rc;
 
-	*r = (struct routed){ .settings = *s, .fd = -1, .lock = -1,
+	*r = (struct routed){ .settings = *s, .fd = -1, .claim = CLAIM_INIT,
 	    .started = clock_ns(), .last_tick = clock_ns() };
 	more_descriptors();
 	ignore_signals();
@@ -325,7 +339,9 @@ out:
 		close(r->fd);
 	if (r->base != NULL)
 		event_base_free(r->base);
-	if (r->lock >= 0)
-		close(r->lock);
+	/* Nothing was made, or it did not come to an end. */
+	if (rc < 0 && claim_holds(&r->claim) && domain_absent(&r->claim))
+		domain_remove(&r->claim, 0);
+	claim_drop(&r->claim);
 	return rc;
 }

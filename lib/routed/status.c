@@ -64,7 +64,7 @@ static void say_domain(struct routed *r, struct text *t)
 	    (int)getpid(), (uint64_t)((clock_ns() - r->started) / NS_PER_S),
 	    LAYOUT_MAJOR, LAYOUT_MINOR,
 	    r->d.symmetric ? "symmetric" : "asymmetric",
-	    r->d.waitv ? "yes" : "no", r->path);
+	    r->d.waitv ? "yes" : "no", r->claim.site.socket);
 	text_add(t, "participants=%u topics=%u publishers=%u subscribers=%u "
 	    "draining=%u deaths=%" PRIu64 " reclaimed=%" PRIu64
 	    " demotions=%" PRIu64 " refused=%" PRIu64 " cut=%" PRIu64

@@ -245,7 +245,7 @@ static int part_of(const struct routed *r, const struct request *q,
 	else if (strcmp(*part, "pool") == 0)
 		*size = r->d.pool.size;
 	else if (strcmp(*part, "data") == 0) {
-		segment_path(path, r->d.uid, r->d.name, *part);
+		segment_path(path, r->d.dir, *part);
 		if (stat(path, &st) < 0)
 			return error_sys("cannot stat %s", path);
 		*size = (uint64_t)st.st_size;
@@ -269,7 +269,7 @@ static int do_path(struct routed *r, struct request *q)
 
 	if (rc < 0)
 		return rc;
-	segment_path(path, r->d.uid, r->d.name, part);
+	segment_path(path, r->d.dir, part);
 	return reply(q, "%s", path);
 }
 

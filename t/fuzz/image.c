@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 #include "../torture/xorshift.h"
-#include "segment.h"
+#include "site.h"
 
 enum {
 	LINE = CACHE_LINE,
@@ -29,13 +29,23 @@ static const char *const part_name[] = {
 	[PART_DATA] = "data",
 };
 
+/* One at a time. */
+static const struct site *dir_of(const char *domain)
+{
+	static struct site site;
+
+	if (strcmp(site.domain, domain) != 0 || site.dir[0] == '\0')
+		(void)!site_here(&site, domain);
+	return &site;
+}
+
 static void path_of(char path[SEGMENT_PATH], const char *domain, uint8_t part,
     uint8_t slot)
 {
 	char member[16];
 
 	snprintf(member, sizeof(member), "p%u", slot);
-	segment_path(path, geteuid(), domain,
+	segment_path(path, dir_of(domain)->dir,
 	    part == PART_MEMBER ? member : part_name[part]);
 }
 
@@ -47,14 +57,22 @@ static void path_at(char path[SEGMENT_PATH], const char *domain, int i)
 	    (uint8_t)(i - (PART_MEMBER - 1)));
 }
 
+const char *image_directory(const char *domain)
+{
+	return dir_of(domain)->dir;
+}
+
 void image_remove(const char *domain)
 {
 	char path[SEGMENT_PATH];
 
+	if (dir_of(domain)->dir[0] == '\0')
+		return;
 	for (int i = 0; i < FILES; i++) {
 		path_at(path, domain, i);
 		unlink(path);
 	}
+	site_remove(dir_of(domain));
 }
 
 /* ---- packing ------------------------------------------------------------------- */
@@ -171,10 +189,13 @@ static bool apply(int fd, const struct piece *p, const uint8_t *bytes)
 bool image_unpack(const char *domain, const uint8_t *bytes, size_t size)
 {
 	struct files files = { .domain = domain };
+	struct site site;
 	bool room = true;
 
 	memset(files.fd, -1, sizeof(files.fd));
 	image_remove(domain);
+	if (site_make(&site, domain) < 0)
+		return false;
 	while (room && size >= sizeof(struct piece)) {
 		struct piece p;
 		int fd;

@@ -28,4 +28,7 @@ void image_damage(const char *domain, uint32_t *seed);
 
 void image_remove(const char *domain);
 
+/* Where its files lie, once they were made. */
+const char *image_directory(const char *domain);
+
 #endif

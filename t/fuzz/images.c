@@ -40,6 +40,7 @@ struct seed_image {
 static struct seed_image corpus[SEEDS_MOST];
 static uint32_t seeds;
 static char domain[32];
+static char directory[256];	/* where its files lie */
 
 static void die(const char *what, const char *on)
 {
@@ -120,6 +121,7 @@ static void make_image(uint32_t n)
 	s = &corpus[xorshift(&state) % seeds];
 	if (!image_unpack(domain, s->bytes, s->size))
 		die("cannot unpack image of", domain);
+	snprintf(directory, sizeof(directory), "%s", image_directory(domain));
 	image_mutate(domain, &state);
 }
 
@@ -176,7 +178,7 @@ enum { ARGS = 9 };
 static const char *const programs[][ARGS] = {
 	{ "zcp-shmdump", "-d", domain },
 	{ "zcp-shmdump", "-d", domain, "-x", "-J" },
-	{ "zcp-shmdump", "-d", domain, "--check", "--file", "/dev/shm/" },
+	{ "zcp-shmdump", "-d", domain, "--check", "--file", directory },
 	{ "zcp-top", "-d", domain, "-b", "-n", "1", "--interval", "10ms" },
 };
 enum { PROGRAMS = sizeof(programs) / sizeof(programs[0]) };

@@ -24,8 +24,10 @@ void inline_start(const struct settings *settings)
 {
 	struct routed *r = &inline_routed;
 
-	*r = (struct routed){ .settings = *settings, .fd = -1, .lock = -1 };
+	*r = (struct routed){ .settings = *settings, .fd = -1,
+	    .claim = CLAIM_INIT };
 	r->settings.max_requests = UINT32_MAX;
+	need(lock_take(r), "the lock");
 	need(domain_set_up(r), "the domain");
 }
 
@@ -36,6 +38,7 @@ void inline_stop(void)
 		abort();
 	}
 	domain_let_go(&inline_routed);
+	claim_drop(&inline_routed.claim);
 	clients_forget(&inline_routed);
 }
 
@@ -68,15 +71,6 @@ bool inline_drain(void)
 
 /* ---- control.h ------------------------------------------------------------------ */
 
-int control_path(char path[sizeof(((struct sockaddr_un *)0)->sun_path)],
-    const char *domain, const char *suffix, int make)
-{
-	(void)make;
-	snprintf(path, sizeof(((struct sockaddr_un *)0)->sun_path),
-	    "/tmp/zcp-inline-%d.%s.%s", (int)getpid(), domain, suffix);
-	return 0;
-}
-
 int control_ask(const char *domain, const char *request, char *reply,
     size_t size, uint64_t deadline, struct asking *how)
 {
@@ -89,6 +83,7 @@ int control_ask(const char *domain, const char *request, char *reply,
 	how->unsure = false;
 	how->answered = true;
 	how->uid = geteuid();
+	how->runtime = site_runtime();
 	reply[0] = '\0';
 	fibers_lock();
 	clients_forget(&inline_routed);		/* time passes as it likes here */

@@ -427,7 +427,7 @@ static void world_clear(void)
 		victim_kill(&w.routed);
 	else if (kill(w.daemon, 0) == 0)
 		kill_process(w.daemon);
-	domain_remove(geteuid(), bus_domain);
+	bus_remove();
 	bus_restart(&w.settings);
 	bus_stop();
 }
