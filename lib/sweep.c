@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "announce.h"
 #include "atomics.h"
 #include "error.h"
 #include "liveness.h"
@@ -357,26 +358,21 @@ static int prepare(struct sweeping *s)
 	    error_set(ZCP_E_SYS, "out of memory") : 0;
 }
 
-/* Serials may be given again only when no sweep remembers their old owners;
- * the daemon looks at this before it does. */
-static void announce(struct domain *d, bool begin)
-{
-	if (d->sweeping != NULL)
-		fact_publish(d->sweeping,
-		    begin ? fact_load32(&d->m->serial_epoch) : 0);
-}
-
 int sweep(struct domain *d, struct sweep_report *report, sweep_visit *visit,
     void *arg)
 {
 	struct sweeping s = { .d = d, .report = report, .visit = visit,
 	    .arg = arg };
 	uint32_t ports = d->max_ports;
+	struct announcement announced;
 	int rc;
 
 	*report = (struct sweep_report){ 0 };
 	pthread_mutex_lock(&d->sweep_lock);
-	announce(d, true);
+	if ((rc = announce_begin(d, &announced)) < 0) {
+		pthread_mutex_unlock(&d->sweep_lock);
+		return rc;
+	}
 	if ((rc = prepare(&s)) < 0 || (rc = list_suspects(&s)) < 0)
 		goto out;
 	for (uint32_t i = 0; i < ports; i++)
@@ -401,7 +397,7 @@ out:
 	free(s.suspect);
 	hold_set_free(&s.holds);
 	hold_set_free(&s.named);
-	announce(d, false);
+	announce_end(d, &announced);
 	pthread_mutex_unlock(&d->sweep_lock);
 	return rc;
 }

@@ -331,6 +331,7 @@ static void loan_and_stay(void *arg)
 START_TEST(a_sweep_leaves_what_is_of_one_who_cannot_be_looked_at)
 {
 	struct sweep_report report;
+	shared_u64 announced = 0;
 	struct domain d;
 	struct peer *peer;
 	pid_t pid;
@@ -343,7 +344,11 @@ START_TEST(a_sweep_leaves_what_is_of_one_who_cannot_be_looked_at)
 	must(peer_get(&d, 0, d.participants[0].incarnation, &peer));
 	bus_kill();
 	kill_process(pid);
+	/* Nor can it be announced, but by a member. */
 	descriptors(false);
+	ck_assert_int_eq(sweep(&d, &report, NULL, NULL), -ZCP_E_SYS);
+	says("nothing was swept");
+	d.sweeping = &announced;
 	ck_assert_int_eq(sweep(&d, &report, NULL, NULL), 0);
 	ck_assert_uint_eq(report.unseen, 1);
 	ck_assert_ptr_nonnull(strstr(report.why,
@@ -890,6 +895,91 @@ START_TEST(what_is_kept_is_never_a_standard_stream)
 }
 END_TEST
 
+/* ---- a sweep that is no member's --------------------------------------------------------- */
+
+static bool stand_still(void *arg, const struct sweep_item *item)
+{
+	(void)arg;
+	(void)item;
+	say(from_child[1], 's');
+	hear(to_child[0], 'g');
+	return false;
+}
+
+/* As zcp-gc sweeps beside a daemon. */
+static void sweep_and_stand(void *arg)
+{
+	struct sweep_report report;
+	struct domain d;
+
+	(void)arg;
+	need(domain_attach(&d, bus_domain, geteuid(), false));
+	need(domain_map_words(&d));
+	need(sweep(&d, &report, stand_still, NULL));
+	domain_detach(&d);
+}
+
+static void hold_one(void *arg)
+{
+	zcp *bus = child_bus("victim");
+	zcp_chunk chunk;
+	zcp_pub *pub;
+
+	(void)arg;
+	need(zcp_offer(bus, "t", NULL, &pub));
+	need(zcp_loan(pub, 100, &chunk, 0));
+	say(from_child[1], 'l');
+	pause();
+}
+
+/* A sweep is under way as serials start over; it stands in its process. */
+static pid_t wrap_under_a_sweep(zcp **bus)
+{
+	struct domain d;
+	pid_t pid;
+
+	start();
+	pipes();
+	*bus = bus_open("late");
+	pid = in_process(hold_one, NULL);
+	child_hears('l');
+	bus_kill();
+	kill_process(pid);
+	pid = in_process(sweep_and_stand, NULL);
+	child_hears('s');
+	bus_restart(&settings);
+	must(domain_attach(&d, bus_domain, geteuid(), true));
+	d.m->serial_next = SERIAL_MASK + 1;
+	domain_detach(&d);
+	return pid;
+}
+
+START_TEST(no_serial_comes_back_under_a_sweep_of_zcp_gc)
+{
+	zcp_pub *pub;
+	zcp *bus;
+	pid_t pid;
+
+	for (int killed = 0; killed < 2; killed++) {
+		pid = wrap_under_a_sweep(&bus);
+		for (int i = 0; i < 3; i++) {
+			ck_assert_int_lt(zcp_offer(bus, "t", NULL, &pub), 0);
+			says("a sweep of zcp-gc (pid ");
+		}
+		if (killed) {
+			kill_process(pid);
+		} else {
+			say(to_child[1], 'g');
+			join_process(pid);
+		}
+		must(zcp_offer(bus, "t", NULL, &pub));
+		zcp_stop_offer(&pub);
+		zcp_close(&bus);
+		bus_stop();
+	}
+}
+END_TEST
+
 /* ---- who hides ------------------------------------------------------------------------ */
 
 static void close_all_and_hide(void *arg)
@@ -977,6 +1067,7 @@ int main(void)
 	tcase_add_test(t,
 	    a_client_keeps_one_descriptor_however_many_it_meets);
 	tcase_add_test(t, what_is_kept_is_never_a_standard_stream);
+	tcase_add_test(t, no_serial_comes_back_under_a_sweep_of_zcp_gc);
 	tcase_add_test(t,
 	    one_that_hides_its_mappings_lives_even_when_it_is_stopped);
 	return run_tests("evidence", t);

@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "announce.h"
 #include "atomics.h"
 #include "error.h"
 #include "log.h"
@@ -75,6 +76,8 @@ static bool collect(struct routed *r)
  * then, if the very same word came back. */
 static bool old_sweep(struct routed *r, uint32_t epoch)
 {
+	/* Between the store of the epoch and these loads: see announce.c. */
+	fence_full();
 	for (uint32_t i = 0; i < r->d.max_participants; i++) {
 		uint64_t since = r->watch[i].peer == NULL ? 0 :
 		    fact_load(&r->watch[i].peer->member->sweeping);
@@ -87,7 +90,8 @@ static bool old_sweep(struct routed *r, uint32_t epoch)
 			return true;
 		}
 	}
-	return false;
+	/* Could not look: there may be one. */
+	return announced_before(&r->d, epoch) != 0;
 }
 
 uint32_t serial_new(struct routed *r)
