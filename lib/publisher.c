@@ -605,6 +605,9 @@ FEW int send_in_chunk(struct zcp_pub *pub, const void *data, size_t size,
 	if (kind > UINT16_MAX)
 		return error_set(ZCP_E_ARG, "cannot publish on %s: type %u is "
 		    "more than 65535", pub->topic, kind);
+	if (data == NULL)
+		return error_set(ZCP_E_ARG, "cannot publish on %s: the data is "
+		    "NULL, and is said to have %zu bytes", pub->topic, size);
 	if ((rc = zcp_loan(pub, size, &chunk, timeout)) < 0)
 		return rc;
 	memcpy(chunk.data, data, size);
@@ -617,7 +620,8 @@ FEW int send_in_chunk(struct zcp_pub *pub, const void *data, size_t size,
 int zcp_send(zcp_pub *pub, const void *data, size_t size, uint32_t kind,
     int64_t timeout)
 {
-	if (size > INLINE_SIZE || kind > UINT16_MAX)
+	if (size > INLINE_SIZE || kind > UINT16_MAX ||
+	    __builtin_expect(data == NULL && size > 0, 0))
 		return send_in_chunk(pub, data, size, kind, timeout);
 	return as_usual(pub) ? send_now(pub, data, size, kind, 0) :
 	    send_late(pub, data, size, kind, timeout);

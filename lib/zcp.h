@@ -199,8 +199,8 @@ ZCP_API int zcp_publish_parts(zcp_pub *pub, zcp_chunk *chunk,
 
 /*
  * zcp_send - publish a copy of `size` bytes at `data`.
- * Up to 32 bytes travel in the slot itself and take no chunk.  Returns 1, or
- * as zcp_loan() and zcp_publish().
+ * Up to 32 bytes travel in the slot itself and take no chunk.  `data` may be
+ * NULL if `size` is 0.  Returns 1, or as zcp_loan() and zcp_publish().
  */
 ZCP_API int zcp_send(zcp_pub *pub, const void *data, size_t size,
     uint32_t kind, int64_t timeout) ZCP_RESULT __attribute__((nonnull(1)));

@@ -401,6 +401,167 @@ START_TEST(a_file_that_is_gone_is_seen_only_where_its_domain_is)
 }
 END_TEST
 
+/* ---- some who live ------------------------------------------------------------------- */
+
+static void stay(void *arg)
+{
+	zcp *bus = child_bus("member");
+	zcp_pub *pub;
+
+	(void)arg;
+	need(zcp_offer(bus, "t", NULL, &pub));
+	say(from_child[1], 'o');
+	hear(to_child[0], 'g');
+	need(zcp_send(pub, "x", 1, 0, 0));
+	zcp_stop_offer(&pub);
+	zcp_close(&bus);
+}
+
+enum { MEMBERS = 5 };
+
+static void start_members(pid_t pid[MEMBERS])
+{
+	pipes();
+	for (int i = 0; i < MEMBERS; i++) {
+		pid[i] = in_process(stay, NULL);
+		child_hears('o');
+	}
+}
+
+/* Each has not been ended, and goes in order. */
+static void end_members(const pid_t pid[MEMBERS])
+{
+	ck_assert_uint_eq(status_number("deaths"), 0);
+	for (int i = 0; i < MEMBERS; i++) {
+		say(to_child[1], 'g');
+	}
+	for (int i = 0; i < MEMBERS; i++)
+		join_process(pid[i]);
+}
+
+/* ---- the reason is the code ------------------------------------------------------------ */
+
+/* Changes one member's file, asks for it, and changes it back. */
+static int get_changed(struct domain *d, uint32_t slot, off_t at, size_t size,
+    const void *bytes)
+{
+	char path[SEGMENT_PATH], before[8];
+	struct peer *peer;
+	int fd, rc;
+
+	member_path(d, slot, path);
+	ck_assert_int_ge(fd = open(path, O_RDWR), 0);
+	ck_assert_int_eq(pread(fd, before, size, at), (ssize_t)size);
+	ck_assert_int_eq(pwrite(fd, bytes, size, at), (ssize_t)size);
+	rc = peer_get(d, slot, d->participants[slot].incarnation, &peer);
+	ck_assert_ptr_null(peer);
+	ck_assert_int_eq(pwrite(fd, before, size, at), (ssize_t)size);
+	close(fd);
+	return rc;
+}
+
+START_TEST(why_a_peer_cannot_be_had_is_its_code)
+{
+	uint64_t none = 0, odd = 77;
+	uint16_t major = LAYOUT_MAJOR + 1;
+	char path[SEGMENT_PATH];
+	pid_t pid[MEMBERS];
+	struct domain d;
+	struct peer *peer;
+
+	start();
+	start_members(pid);
+	attach(&d);
+	ck_assert_int_eq(get_changed(&d, 0, offsetof(struct segment_head,
+	    magic), 8, &odd), -ZCP_E_DAMAGED);
+	ck_assert_int_eq(get_changed(&d, 0, offsetof(struct segment_head,
+	    magic), 8, &none), -ZCP_E_DAMAGED);
+	ck_assert_int_eq(get_changed(&d, 0, offsetof(struct segment_head,
+	    major), 2, &major), -ZCP_E_LAYOUT);
+	ck_assert_int_eq(get_changed(&d, 0, offsetof(struct member,
+	    incarnation), 8, &odd), -ZCP_E_ENDED);
+	ck_assert_int_eq(peer_get(&d, d.max_participants, 1, &peer),
+	    -ZCP_E_DAMAGED);
+	/* Its own user may always read it, others' rights are refused. */
+	member_path(&d, 0, path);
+	ck_assert_int_eq(chmod(path, 0666), 0);
+	ck_assert_int_eq(peer_get(&d, 0, d.participants[0].incarnation, &peer),
+	    -ZCP_E_PERM);
+	ck_assert_int_eq(chmod(path, 0600), 0);
+	descriptors(false);
+	ck_assert_int_eq(peer_get(&d, 0, d.participants[0].incarnation, &peer),
+	    -ZCP_E_SYS);
+	descriptors(true);
+	must(peer_get(&d, 0, d.participants[0].incarnation, &peer));
+	peer_put(&d, peer);
+	domain_detach(&d);
+	end_members(pid);
+	bus_stop();
+}
+END_TEST
+
+/* The same codes through the calls that meet a peer. */
+START_TEST(a_damaged_peers_code_reaches_the_caller)
+{
+	const char *const topic = "t";
+	char path[SEGMENT_PATH], magic[8];
+	pid_t pid[MEMBERS];
+	struct domain d;
+	zcp_tap *tap;
+	zcp_sub *sub;
+	zcp *bus;
+	int fd;
+
+	start();
+	start_members(pid);
+	bus = bus_open("caller");
+	attach(&d);
+	member_path(&d, 0, path);
+	ck_assert_int_ge(fd = open(path, O_RDWR), 0);
+	ck_assert_int_eq(pread(fd, magic, 8, 0), 8);
+	ck_assert_int_eq(pwrite(fd, "no magic", 8, 0), 8);
+	ck_assert_int_eq(zcp_subscribe(bus, topic, NULL, &sub),
+	    -ZCP_E_DAMAGED);
+	says("is no zcp segment");
+	ck_assert_int_eq(zcp_tap_open(bus, topic, &tap), -ZCP_E_DAMAGED);
+	ck_assert_int_eq(pwrite(fd, magic, 8, 0), 8);
+	close(fd);
+	must(zcp_subscribe(bus, topic, NULL, &sub));
+	zcp_unsubscribe(&sub);
+	domain_detach(&d);
+	zcp_close(&bus);
+	end_members(pid);
+	bus_stop();
+}
+END_TEST
+
+START_TEST(data_that_is_nowhere_is_an_argument_that_is_wrong)
+{
+	zcp_pub *pub;
+	zcp_sub *sub;
+	zcp_msg msg;
+	zcp *bus;
+
+	start();
+	bus = bus_open("sender");
+	must(zcp_subscribe(bus, "t", NULL, &sub));
+	must(zcp_offer(bus, "t", NULL, &pub));
+	for (size_t size = 1; size < 200; size += 7)
+		ck_assert_int_eq(zcp_send(pub, NULL, size, 0, 0), -ZCP_E_ARG);
+	says("the data is NULL");
+	/* Nothing is nowhere. */
+	ck_assert_int_eq(zcp_send(pub, NULL, 0, 3, 0), 1);
+	ck_assert_int_eq(take_wait(sub, &msg), 1);
+	ck_assert_uint_eq(msg.size, 0);
+	ck_assert_uint_eq(msg.kind, 3);
+	zcp_release(sub, &msg);
+	zcp_stop_offer(&pub);
+	zcp_unsubscribe(&sub);
+	zcp_close(&bus);
+	bus_stop();
+}
+END_TEST
+
 /* ---- a daemon that cannot watch ------------------------------------------------------ */
 
 static int count_descriptors(pid_t pid)
@@ -437,42 +598,6 @@ static void limit_descriptors(pid_t pid, rlim_t n)
 	ck_assert_int_eq(prlimit(pid, RLIMIT_NOFILE, NULL, &limit), 0);
 	limit.rlim_cur = n;
 	ck_assert_int_eq(prlimit(pid, RLIMIT_NOFILE, &limit, NULL), 0);
-}
-
-static void stay(void *arg)
-{
-	zcp *bus = child_bus("member");
-	zcp_pub *pub;
-
-	(void)arg;
-	need(zcp_offer(bus, "t", NULL, &pub));
-	say(from_child[1], 'o');
-	hear(to_child[0], 'g');
-	need(zcp_send(pub, "x", 1, 0, 0));
-	zcp_stop_offer(&pub);
-	zcp_close(&bus);
-}
-
-enum { MEMBERS = 5 };
-
-static void start_members(pid_t pid[MEMBERS])
-{
-	pipes();
-	for (int i = 0; i < MEMBERS; i++) {
-		pid[i] = in_process(stay, NULL);
-		child_hears('o');
-	}
-}
-
-/* Each has not been ended, and goes in order. */
-static void end_members(const pid_t pid[MEMBERS])
-{
-	ck_assert_uint_eq(status_number("deaths"), 0);
-	for (int i = 0; i < MEMBERS; i++) {
-		say(to_child[1], 'g');
-	}
-	for (int i = 0; i < MEMBERS; i++)
-		join_process(pid[i]);
 }
 
 static bool ticked(void *arg)
@@ -1053,6 +1178,9 @@ int main(void)
 	tcase_add_test(t,
 	    a_sweep_leaves_what_is_of_one_who_cannot_be_looked_at);
 	tcase_add_test(t, a_file_that_is_gone_is_seen_only_where_its_domain_is);
+	tcase_add_test(t, why_a_peer_cannot_be_had_is_its_code);
+	tcase_add_test(t, a_damaged_peers_code_reaches_the_caller);
+	tcase_add_test(t, data_that_is_nowhere_is_an_argument_that_is_wrong);
 	tcase_add_test(t, a_daemon_refuses_whom_it_cannot_watch);
 	tcase_add_test(t,
 	    an_adoption_that_cannot_watch_the_living_changes_nothing);
