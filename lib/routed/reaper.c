@@ -54,29 +54,35 @@ static bool ran_out(int cause)
 	return cause == EMFILE || cause == ENFILE || cause == ENOMEM;
 }
 
-static int too_few_descriptors(int cause)
+static int cannot_watch(int cause)
 {
 	struct rlimit limit = { 0, 0 };
 
 	getrlimit(RLIMIT_NOFILE, &limit);
+	if (cause == EMFILE)
+		return error_set(ZCP_E_REFUSED, "the daemon cannot watch "
+		    "another process: %s (it may have %llu descriptors and "
+		    "needs one for each process: ulimit -n, LimitNOFILE=)",
+		    strerror(cause), (unsigned long long)limit.rlim_cur);
 	return error_set(ZCP_E_REFUSED, "the daemon cannot watch another "
-	    "process: %s (it may have %llu descriptors and needs one for each "
-	    "process: ulimit -n, LimitNOFILE=)", strerror(cause),
-	    (unsigned long long)limit.rlim_cur);
+	    "process: %s%s", strerror(cause), cause == ENFILE ?
+	    " (sysctl fs.file-max)" : "");
 }
 
 /* Are there more?  Looks at a process must be possible still, and each takes
- * one for a while. */
-static bool spare_descriptors(int like)
+ * one for a while.  0, or why not. */
+static int no_spare_descriptors(int like)
 {
-	int spare[DESCRIPTORS_APART], n = 0;
+	int spare[DESCRIPTORS_APART], n = 0, cause = 0;
 
-	while (n < DESCRIPTORS_APART &&
-	    (spare[n] = fcntl(like, F_DUPFD_CLOEXEC, 0)) >= 0)
-		n++;
+	while (n < DESCRIPTORS_APART && cause == 0)
+		if ((spare[n] = fcntl(like, F_DUPFD_CLOEXEC, 0)) >= 0)
+			n++;
+		else
+			cause = errno;
 	for (int i = 0; i < n; i++)
 		close(spare[i]);
-	return n == DESCRIPTORS_APART;
+	return cause;
 }
 
 static int pidfd_of(struct watch *w, const struct participant *p)
@@ -86,11 +92,11 @@ static int pidfd_of(struct watch *w, const struct participant *p)
 
 	w->pidfd = (int)syscall(__NR_pidfd_open, (pid_t)p->pid, 0);
 	if (w->pidfd < 0)
-		return ran_out(errno) ? too_few_descriptors(errno) : 0;
-	if (!spare_descriptors(w->pidfd)) {
+		return ran_out(errno) ? cannot_watch(errno) : 0;
+	if ((cause = no_spare_descriptors(w->pidfd)) != 0) {
 		close(w->pidfd);
 		w->pidfd = -1;
-		return too_few_descriptors(EMFILE);
+		return cannot_watch(cause);
 	}
 	/* Behind the descriptor, which cannot change its process: the pid may
 	 * have been given to another one before. */
@@ -100,7 +106,7 @@ static int pidfd_of(struct watch *w, const struct participant *p)
 		return 0;
 	close(w->pidfd);
 	w->pidfd = -1;
-	return rc < 0 && ran_out(cause) ? too_few_descriptors(cause) : 0;
+	return rc < 0 && ran_out(cause) ? cannot_watch(cause) : 0;
 }
 
 static int watch_process(struct routed *r, struct watch *w,
