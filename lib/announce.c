@@ -64,7 +64,7 @@ static int open_pool(struct domain *d, struct announcement *a)
 	char path[SEGMENT_PATH];
 	int fd;
 
-	segment_path_in(path, d->dir, d->uid, d->name, "pool");
+	segment_path(path, d->dir, "pool");
 	fd = open(path, O_RDWR | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
 	if (fd < 0 || kept_take(&a->file.kept, fd) < 0)
 		return error_sys("cannot open %s", path);
@@ -135,7 +135,7 @@ int announced_before(struct domain *d, uint32_t epoch)
 	char path[SEGMENT_PATH];
 	int rc;
 
-	segment_path_in(path, d->dir, d->uid, d->name, "pool");
+	segment_path(path, d->dir, "pool");
 	/* Between the store of the epoch and the look: see say_epoch(). */
 	fence_full();
 	rc = look_for_locks(d, path, epoch);
