@@ -401,6 +401,28 @@ all_pages() {
     assert_output "OK:PUBLISHED:0"
 }
 
+@test "a participant has shown the token, to the next daemon as well" {
+    (umask 077; echo open-sesame >"$WORK/token")
+    start_routed --heartbeat 60s --token-file "$WORK/token"
+    talk
+    say REGISTER:name=by-hand
+    assert_output --partial "ERROR: this domain asks for a token"
+    say AUTH:token=open-sesame
+    assert_output OK
+    say REGISTER:name=by-hand:nonce=1f
+    assert_output --partial "OK:OFFSET:0:"
+    kill -KILL "$(ZCP_TOKEN=open-sesame routed_pid)"
+    start_routed --heartbeat 60s --token-file "$WORK/token"
+    run ask SWEEP
+    assert_output --partial "ERROR: this domain asks for a token"
+    run ask SWEEP:slot=0:incarnation=1:key=1f
+    assert_output --partial "ERROR: this domain asks for a token"
+    say SWEEP
+    assert_output OK
+    say SWEEP:slot=0:incarnation=1:key=1f
+    assert_output OK
+}
+
 @test "a token file that others may read, or without a token, is refused" {
     echo secret >"$WORK/token"
     chmod 644 "$WORK/token"

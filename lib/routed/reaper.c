@@ -31,6 +31,8 @@ enum { DESCRIPTORS_APART = 4 };
 
 /* ---- death watch ----------------------------------------------------------------- */
 
+/* The event ends with its watch, before the slot is given away again, so that it
+ * brings no later tenant's news. */
 static void on_exit_of(evutil_socket_t fd, short what, void *arg)
 {
 	struct watch *w = arg;
