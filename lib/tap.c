@@ -162,11 +162,15 @@ static int look(struct zcp_tap *tap)
 
 /* ---- reading ------------------------------------------------------------------ */
 
+/* The stamp of the slot that was rewritten tells how far the ring has come, were
+ * it more than the 40 bits of its tail can say. */
 static int passed(struct zcp_tap *tap, struct tapped *t, zcp_msg *msg)
 {
-	uint64_t tail, again;
+	uint64_t stamp = slot_stamp(&t->ring->slot[t->at & t->mask]) &
+	    ~STAMP_BUSY, tail, again;
 
-	if (!tail_of(t, t->at, &tail) || tail <= t->at)
+	if (!tail_of(t, stamp > t->at ? stamp - 1 : t->at, &tail) ||
+	    tail <= t->at)
 		return 0;
 	msg->data = NULL;
 	if (!tail_possible(t->ring, t->mask, tail) &&

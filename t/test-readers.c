@@ -1097,6 +1097,53 @@ START_TEST(no_merged_message_comes_unseen_between_two_looks)
 }
 END_TEST
 
+/* ---- long sleeps --------------------------------------------------------------- */
+
+/* As if it had published until then, and its readers had let it. */
+static void jump_to(zcp_pub *pub, uint64_t seq)
+{
+	slot_put(&pub->ring->slot[(seq - 1) & pub->mask].stamp, seq);
+	pub->head = pub->walked = pub->tail = seq;
+	pub->straight = 0;
+	tail_found(pub->ring, word_make(0, pub->serial, seq));
+}
+
+START_TEST(who_slept_through_more_messages_than_a_tail_can_count_goes_on)
+{
+	static const uint64_t far[] = { (UINT64_C(1) << 39) - 5,
+	    (UINT64_C(1) << 39) + 5, (UINT64_C(1) << 40) + 5,
+	    (UINT64_C(7) << 40) + 5 };
+	uint64_t lost_by_sub = 0, lost_by_tap = 0;
+	zcp_pub *pub;
+	zcp_sub *sub;
+	zcp_tap *tap;
+	zcp_msg msg;
+	int rc;
+
+	start(0);
+	pub = offer(64, 0);
+	sub = subscribe(ZCP_LOSSY);
+	must(zcp_tap_open(bus, "t", &tap));
+	ck_assert_int_eq(zcp_tap_read(tap, &msg), 0);
+	ck_assert_int_eq(zcp_take(sub, &msg), 0);
+	jump_to(pub, far[_i]);
+	for (uint64_t n = 0; n < 200; n++)
+		send_number(pub, far[_i] + n, 8);
+	while ((rc = zcp_take(sub, &msg)) == -ZCP_E_LAPPED)
+		lost_by_sub += msg.lost;
+	ck_assert_int_eq(rc, 1);
+	ck_assert_uint_eq(number(&msg), lost_by_sub);
+	while ((rc = zcp_tap_read(tap, &msg)) == -ZCP_E_LAPPED)
+		lost_by_tap += msg.lost;
+	ck_assert_int_eq(rc, 1);
+	ck_assert_uint_eq(number(&msg), lost_by_tap);
+	zcp_tap_close(&tap);
+	zcp_unsubscribe(&sub);
+	zcp_stop_offer(&pub);
+	stop();
+}
+END_TEST
+
 int main(void)
 {
 	TCase *t = tcase_create("readers");
@@ -1145,5 +1192,7 @@ int main(void)
 	in_each_mode(t,
 	    a_merged_subscription_has_a_descriptor_that_knows_the_time);
 	in_each_mode(t, no_merged_message_comes_unseen_between_two_looks);
+	tcase_add_loop_test(t,
+	    who_slept_through_more_messages_than_a_tail_can_count_goes_on, 0, 4);
 	return run_tests("readers", t);
 }
