@@ -40,6 +40,7 @@ struct scene {
 	bool strict;			/* nobody may need a timeout */
 	bool no_kills;
 	bool wraps;			/* port serials start over */
+	bool moves_tails;		/* the daemon does, of live rings, too */
 	uint32_t pool;			/* chunks */
 };
 
@@ -128,6 +129,9 @@ struct role {
 	bool lossy, inline_only;
 	bool again;			/* one offer after another */
 	bool dies;			/* before it ends its offer */
+	bool stamps;			/* each message has its time */
+	int64_t merge;			/* a reader: in the order of times, ns */
+	int64_t retain;
 	bool publishes, redeems;	/* a publisher; a redeemer */
 	bool over;			/* all is offered, or redeemed */
 };
@@ -194,7 +198,9 @@ static void publish_some(zcp_pub *pub, const struct role *role, uint64_t seq,
 static void publisher(void *arg)
 {
 	struct role *role = arg;
-	zcp_pub_options o = { .slots = SLOTS, .history = role->history };
+	zcp_pub_options o = { .slots = SLOTS, .history = role->history,
+	    .retain = role->retain, .stamp = role->stamps ? ZCP_STAMP_EVERY :
+	    ZCP_STAMP_SOME };
 	uint64_t half = role->count / 2;
 	zcp_pub *pub;
 
@@ -261,7 +267,7 @@ static void reader(void *arg)
 {
 	const struct role *role = arg;
 	zcp_sub_options o = { .lossy = role->lossy, .depth = role->depth,
-	    .holds = 2 };
+	    .holds = 2, .merge = role->merge };
 	struct seen seen = { { 0 }, 0, 0 };
 	size_t at_once = 1 + (course.seed + (uint32_t)role->bus) % AT_ONCE;
 	zcp_msg msg[AT_ONCE];
@@ -381,7 +387,10 @@ static void daemon_role(void *arg)
 		}
 		fibers_lock();
 		drain(&inline_routed);
-		if (fibers_random() % 4 == 0)
+		if (scene->moves_tails && fibers_random() % 2) {
+			inline_routed.last_sweep = 0;
+			sweep_all(&inline_routed, 0);
+		} else if (fibers_random() % 4 == 0)
 			sweep_now(&inline_routed);
 		fibers_unlock();
 		fiber_rest();
@@ -390,11 +399,11 @@ static void daemon_role(void *arg)
 
 /* ---- scenes --------------------------------------------------------------------------------- */
 
-static void redeemer(void *arg);
+static void parts_publisher(void *arg), redeemer(void *arg);
 
 static void add(const char *name, void (*role)(void *), struct role r)
 {
-	r.publishes = role == publisher;
+	r.publishes = role == publisher || role == parts_publisher;
 	r.redeems = role == redeemer;
 	roles[r.bus] = r;
 	fiber_of[r.bus] = fiber_add(name, role, &roles[r.bus]);
@@ -524,6 +533,142 @@ static void add_dying(void)
 	    .topic = "u" });
 	add("lossy", reader, (struct role){ .bus = 2,
 	    .lossy = true, .depth = 2 });
+}
+
+/* One message of each of two publishers, as their times say. */
+static void add_merging(void)
+{
+	add("publisher", publisher, (struct role){ .bus = 0, .count = 12,
+	    .stamps = true });
+	add("rival", publisher, (struct role){ .bus = 1, .count = 12,
+	    .stamps = true });
+	add("merging", reader, (struct role){ .bus = 2, .merge = 20000 });
+	add("lossy", reader, (struct role){ .bus = 3, .merge = 20000,
+	    .lossy = true, .depth = 2 });
+}
+
+/* Rings that ended and keep their history, while others want the memory. */
+static void add_retaining(void)
+{
+	add("publisher", publisher, (struct role){ .bus = 0, .count = 12,
+	    .again = true, .history = 3, .retain = -1 });
+	add("passer-by", passer_by, (struct role){ .bus = 1 });
+	add("reliable", reader, (struct role){ .bus = 2 });
+	add("rival", publisher, (struct role){ .bus = 3, .count = 12,
+	    .topic = "u" });
+}
+
+/* ---- chunks of many messages, some of which do not go out ---------------------------------------- */
+
+enum { PARTS = SLOTS + 4, PART = 32 };
+
+/* As many of them as have room, at once or by and by, and the rest perhaps
+ * never. */
+static uint32_t publish_what_goes(zcp_pub *pub, zcp_chunk *chunk,
+    const zcp_part *part, uint32_t count)
+{
+	uint32_t done = 0;
+
+	while (done < count) {
+		uint32_t try = 1 + fibers_random() % (count - done);
+		int rc = zcp_publish_parts(pub, chunk, part + done, try, 0);
+
+		if (rc > 0)
+			done += (uint32_t)rc;
+		if (rc == (int)try)
+			break;
+		if (rc != -ZCP_E_TIMEOUT)
+			need(rc);
+		if (fibers_random() % 3 == 0)
+			break;
+		fiber_pause();
+	}
+	zcp_discard(pub, chunk);
+	return done;
+}
+
+static void parts_publisher(void *arg)
+{
+	struct role *role = arg;
+	zcp_pub_options o = { .slots = SLOTS };
+	zcp_pub *pub;
+
+	need(zcp_offer(bus[role->bus], topic_of(role), &o, &pub));
+	for (uint64_t seq = 0; seq < role->count;) {
+		uint32_t count = 1 + fibers_random() % PARTS;
+		zcp_part part[PARTS];
+		zcp_chunk chunk;
+
+		need(zcp_loan(pub, PARTS * PART, &chunk, NEVER));
+		for (uint32_t i = 0; i < count; i++) {
+			part[i] = (zcp_part){ i * PART, PART };
+			write_payload((char *)chunk.data + i * PART,
+			    (uint64_t)role->bus, seq + i, PART / 8);
+		}
+		seq += publish_what_goes(pub, &chunk, part, count);
+	}
+	role->over = true;
+	zcp_stop_offer(&pub);
+}
+
+static void add_parts(void)
+{
+	add("parts", parts_publisher, (struct role){ .bus = 0, .count = 40 });
+	add("reliable", reader, (struct role){ .bus = 1 });
+	add("lossy", reader, (struct role){ .bus = 2, .lossy = true,
+	    .depth = 2 });
+	add("rival", parts_publisher, (struct role){ .bus = 3, .count = 40,
+	    .topic = "u" });
+}
+
+/* ---- two subscriptions, waited for together ------------------------------------------------------- */
+
+static void take_all_of(zcp_sub *sub, struct seen *seen)
+{
+	zcp_msg msg;
+	int rc;
+
+	while ((rc = zcp_take(sub, &msg)) == 1) {
+		look_at(seen, &msg);
+		zcp_release(sub, &msg);
+	}
+	need(rc);
+}
+
+static void set_reader(void *arg)
+{
+	static const char *const topics[] = { "t", "u" };
+	const struct role *role = arg;
+	struct seen seen[2] = { { { 0 }, 0, 0 }, { { 0 }, 0, 0 } };
+	struct role of[2] = { *role, *role };
+	zcp_sub *sub[2], *ready[2];
+	zcp_sub_options o = { .holds = 2 };
+	zcp_waitset *set;
+
+	need(zcp_waitset_open(bus[role->bus], &set));
+	for (int i = 0; i < 2; i++) {
+		of[i].topic = topics[i];
+		need(zcp_subscribe(bus[role->bus], topics[i], &o, &sub[i]));
+		need(zcp_waitset_add(set, sub[i]));
+	}
+	while (more_to_come(sub[0], &of[0]) || more_to_come(sub[1], &of[1])) {
+		/* Who says that there is more has to wake us for it. */
+		need(zcp_waitset_wait(set, ready, 2, course.kill < 0 ? NEVER :
+		    (int64_t)NS_PER_MS));
+		for (int i = 0; i < 2; i++)
+			take_all_of(sub[i], &seen[i]);
+	}
+	zcp_unsubscribe(&sub[0]);
+	zcp_waitset_close(&set);
+	zcp_unsubscribe(&sub[1]);
+}
+
+static void add_set(void)
+{
+	add("publisher", publisher, (struct role){ .bus = 0, .count = 12 });
+	add("rival", publisher, (struct role){ .bus = 1, .count = 12,
+	    .topic = "u" });
+	add("set", set_reader, (struct role){ .bus = 2 });
 }
 
 /* ---- handles -------------------------------------------------------------------------------- */
@@ -717,6 +862,20 @@ static const struct scene scenes[] = {
 	{ "redeeming", add_redeeming, .pool = 12 },
 	{ "two redeemers", add_two_redeemers, .pool = 8 },
 	{ "a demoted redeemer", add_redeeming, .may_lose = true, .pool = 12 },
+	{ "parts", add_parts, .pool = 4 },
+	{ "merging", add_merging, .pool = 8 },
+	{ "retaining", add_retaining, .pool = 10 },
+	{ "a set", add_set, .pool = 16 },
+	{ "tails moved", add_all_kinds, .pool = 16, .moves_tails = true },
+	{ "tails moved, contended", add_contending, .pool = 5,
+	    .moves_tails = true },
+	{ "tails moved, demotion", add_demoted, .may_lose = true, .pool = 16,
+	    .moves_tails = true },
+	{ "tails moved, joining", add_joining, .pool = 4,
+	    .moves_tails = true },
+	{ "tails moved, parts", add_parts, .pool = 4, .moves_tails = true },
+	{ "tails moved, redeeming", add_redeeming, .pool = 12,
+	    .moves_tails = true },
 };
 enum { SCENES = sizeof(scenes) / sizeof(scenes[0]) };
 
@@ -760,6 +919,8 @@ static void check_end(void)
 			bus[i]->users = 1;
 			close_bus(i);
 		}
+	for (uint32_t i = 0; i < d->max_ports; i++)
+		d->ports[i].retain = 0;
 	if (!inline_drain())
 		fail("a ring that has ended does not drain");
 	if (chain_first(&inline_routed.of_state, PORTS_ENDED) != CHAIN_END ||
@@ -783,7 +944,7 @@ static void make_domain(void)
 
 	snprintf(domain, sizeof(domain), "steps%d", (int)getpid());
 	settings.domain = domain;
-	settings.pool[0] = (struct pool_setting){ 128, scene->pool };
+	settings.pool[0] = (struct pool_setting){ PARTS * PART, scene->pool };
 	settings.pools = 1;
 	settings.max_participants = 8;
 	settings.max_topics = 4;
@@ -881,7 +1042,7 @@ static void run_random(const struct scene *s, uint64_t runs, uint32_t seed)
 		killed += course.kill >= 0 && course.kill < FIBERS - 1 &&
 		    fiber_killed(course.kill);
 	}
-	printf("%-22s %llu orders, %llu with a kill, %llu steps, from seed %u\n",
+	printf("%-24s %llu orders, %llu with a kill, %llu steps, from seed %u\n",
 	    s->name, (unsigned long long)runs, (unsigned long long)killed,
 	    (unsigned long long)total_steps, seed);
 }
@@ -904,7 +1065,7 @@ static void run_systematic(const struct scene *s)
 			run_course();
 			runs++;
 		}
-	printf("%-22s %llu orders with one change of turns, %llu steps\n",
+	printf("%-24s %llu orders with one change of turns, %llu steps\n",
 	    s->name, (unsigned long long)runs,
 	    (unsigned long long)total_steps);
 }
@@ -942,7 +1103,7 @@ static void run_directed(const struct scene *s)
 				if (other != one && most[other] > 0)
 					runs += run_pair(one, other, n,
 					    most[one], runs);
-	printf("%-22s %llu orders with two stops, %llu steps\n", s->name,
+	printf("%-24s %llu orders with two stops, %llu steps\n", s->name,
 	    (unsigned long long)runs, (unsigned long long)total_steps);
 }
 
