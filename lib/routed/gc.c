@@ -332,6 +332,8 @@ static int stand_in(struct gc *g)
 		return rc;
 	drain(&g->r);
 	sweep_now(&g->r);
+	if (g->r.unswept[0] != '\0')
+		note_unseen(g, g->r.unswept);
 	tell_heaps(g);
 	if (!domain_leave(&g->r))
 		rc = 1;

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -415,9 +416,13 @@ void sweep_now(struct routed *r)
 	struct sweep_report report;
 
 	if (sweep(&r->d, &report, r->visit, r->visit_arg) < 0) {
-		log_error("sweep: %s", zcp_errmsg());
+		/* Once for as long as it is so, however often it is tried. */
+		if (r->unswept[0] == '\0')
+			log_error("sweep: %s", zcp_errmsg());
+		snprintf(r->unswept, sizeof(r->unswept), "%s", zcp_errmsg());
 		return;
 	}
+	r->unswept[0] = '\0';
 	if (report.freed > 0) {
 		news_add(&r->d.m->reclaimed, report.freed);
 		log_debug("swept %u chunks (%u loaned, %u published)",

@@ -130,6 +130,7 @@ struct routed {
 	uint64_t idle_since;		/* nobody is registered; 0: somebody is */
 	uint64_t drain_since;		/* ns */
 	bool sweep_wanted;		/* a pool runs low */
+	char unswept[256];		/* why the last sweep freed nothing; or "" */
 	uint64_t sweep_size;		/* of a loan that waits; 0: none */
 	struct known_client *clients;	/* by pid */
 	int routes;			/* children that publish a text */
