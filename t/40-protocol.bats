@@ -42,7 +42,8 @@ say() {
 }
 
 @test "REGISTER, PUBLISHER, SUBSCRIBER, RELEASE, UNREGISTER by hand" {
-    start_routed
+    # A person beats no heart.
+    start_routed --heartbeat 60s
     talk
     say "REGISTER:name=by-hand:nonce=1f"
     assert_output "OK:OFFSET:0:incarnation=1:nonce=1f"
@@ -94,7 +95,7 @@ say() {
 }
 
 @test "an error says how many cursors a subscription needs" {
-    start_routed
+    start_routed --heartbeat 60s
     open_input
     local i
     for i in 1 2 3 4 5; do
