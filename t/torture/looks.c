@@ -27,7 +27,7 @@
 #include "world.h"
 
 enum { POOL = 48, RING = 8, LOANS = 2, FAILURES_TOLD = 40 };
-#define HEARTBEAT (50 * NS_PER_MS)
+#define HEARTBEAT (20 * NS_PER_MS)
 
 /* ---- what fails ------------------------------------------------------------------- */
 
@@ -523,7 +523,7 @@ static int send_more(struct part *p)
 
 static int send_past_the_dead(struct part *p)
 {
-	return send_until(p, AFTER, 300 * NS_PER_MS);
+	return send_until(p, AFTER, 150 * NS_PER_MS);
 }
 
 /* The ring is full for one who lives, and stays so. */
@@ -566,9 +566,9 @@ static void part_close(struct part *p)
 		zcp_close(&p->bus);
 }
 
-static int join(struct part *p)
+static int join_for(struct part *p, int64_t timeout)
 {
-	zcp_options o = { .name = "victim", .timeout = NS_PER_S };
+	zcp_options o = { .name = "victim", .timeout = timeout };
 	zcp_pub_options q = { .slots = RING };
 	zcp_sub_options r = { .lossy = 1 };
 	int rc;
@@ -585,12 +585,19 @@ out:
 	return rc;
 }
 
+/* A call that fails for good is a daemon that never answers. */
+static int join(struct part *p)
+{
+	return join_for(p, 300 * NS_PER_MS);
+}
+
 /* ---- scenes of clients ------------------------------------------------------------------------- */
 
 enum daemon_does { SERVES, IS_STOPPED, IS_KILLED };
 
 static const struct scene {
 	const char *name;
+	unsigned every;			/* look that fails in a bounded run */
 	enum mortal_kind kind;
 	enum daemon_does daemon;
 	void (*prepare)(struct part *p);
@@ -609,6 +616,7 @@ static void client_lives(void *arg)
 
 	if (s->prepare != NULL)
 		s->prepare(&p);
+	dup2(w.log, STDERR_FILENO);
 	for (;;) {
 		victim_mark();
 		w.out->message[0] = '\0';
@@ -776,7 +784,7 @@ static void joins_once(void *arg)
 	struct part p = { 0 };
 
 	(void)arg;
-	w.out->rc = join(&p);
+	w.out->rc = join_for(&p, PATIENCE);
 	w.out->rounds++;
 	for (;;)
 		pause();
@@ -820,25 +828,25 @@ static void visit_registration(const struct scene *s, struct blow *b)
 /* ---- all of them --------------------------------------------------------------------------------------- */
 
 static const struct scene scenes[] = {
-	{ "sweep", DIES_LENDING, IS_STOPPED, open_and_starve, loan_one,
+	{ "sweep", 17, DIES_LENDING, IS_STOPPED, open_and_starve, loan_one,
 	    false, false, visit_client, false },
-	{ "reclaim", JOINS, SERVES, open_and_send, send_more,
+	{ "reclaim", 1, JOINS, SERVES, open_and_send, send_more,
 	    true, false, visit_client, false },
-	{ "bury", DIES_READING, IS_STOPPED, open_and_send_to_two,
+	{ "bury", 7, DIES_READING, IS_STOPPED, open_and_send_to_two,
 	    send_past_the_dead, true, false, visit_client, false },
-	{ "wait", SLEEPS, IS_STOPPED, open_and_send_to_two, send_in_vain,
+	{ "wait", 3, SLEEPS, IS_STOPPED, open_and_send_to_two, send_in_vain,
 	    true, true, visit_client, false },
-	{ "join", DIES_LENDING, SERVES, NULL, join,
+	{ "join", 17, DIES_LENDING, SERVES, NULL, join,
 	    false, false, visit_client, false },
-	{ "gc-beside", DIES_LENDING, IS_STOPPED, NULL, collect,
+	{ "gc-beside", 61, DIES_LENDING, IS_STOPPED, NULL, collect,
 	    false, false, visit_client, false },
-	{ "gc-alone", DIES_LENDING, IS_KILLED, NULL, collect,
+	{ "gc-alone", 61, DIES_LENDING, IS_KILLED, NULL, collect,
 	    false, false, visit_client, false },
-	{ "gc-dry", DIES_LENDING, IS_KILLED, NULL, collect_dry,
+	{ "gc-dry", 61, DIES_LENDING, IS_KILLED, NULL, collect_dry,
 	    false, false, visit_client, false },
-	{ .name = "adoption", .visit = visit_adoption },
-	{ .name = "tick", .visit = visit_tick, .traced = true },
-	{ .name = "registration", .visit = visit_registration,
+	{ .name = "adoption", .every = 17, .visit = visit_adoption },
+	{ .name = "tick", .every = 7, .visit = visit_tick, .traced = true },
+	{ .name = "registration", .every = 5, .visit = visit_registration,
 	    .traced = true },
 };
 enum { SCENES = sizeof(scenes) / sizeof(scenes[0]) };
@@ -870,7 +878,7 @@ static bool visit(const struct scene *s, struct blow *b)
 
 static unsigned visit_all(const struct scene *s, int error, bool for_good)
 {
-	unsigned step = torture_full() ? 1 : 7, points = 0;
+	unsigned step = torture_full() ? 1 : s->every, points = 0;
 	struct blow b = { .at = 1 + torture_random() % step, .error = error,
 	    .for_good = for_good };
 
