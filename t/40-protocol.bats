@@ -347,6 +347,44 @@ all_pages() {
     eventually status_has 'participants=0 '
 }
 
+@test "eight texts are published at once, whoever else the daemon's children are" {
+    # Those of the shell that became the daemon, and end while it serves.
+    mkfifo "$WORK/go"
+    # shellcheck disable=SC2016
+    spawn bash -c 'for i in {1..20}; do read -r <"$1/go" & done
+        exec zcp-routed -f -q --heartbeat 60s' bash "$WORK"
+    local daemon=$! i texts
+    children() { [ "$(wc -w <"/proc/$daemon/task/$daemon/children")" = "$1" ]; }
+    eventually status_has "domain="
+    exec 6<>"$WORK/go"
+    printf '\n%.0s' {1..20} >&6
+    eventually children 0
+    exec 6>&-
+    talk
+    # A reader that does not join, for which each waits; and is stopped then.
+    say "REGISTER:name=by-hand"
+    dd if=/dev/zero of="$(segment p0)" bs=4096 seek=1 count=20 conv=notrunc status=none
+    say "SUBSCRIBER:t:cursors=40:holds=8:offset=4096"
+    assert_output --partial OK:PORT:0
+    stopped_after_one_more() {
+        printf 'ROUTE:t:x' >&"${TALK[1]}"
+        pkill -STOP -P "$daemon"
+        [ "$(pgrep -c -r T -P "$daemon")" = "$1" ]
+    }
+    eventually stopped_after_one_more 8
+    for i in {1..5}; do
+        stopped_after_one_more 8
+        ask PING
+    done
+    pkill -CONT -P "$daemon"
+    eventually children 0
+    say PING
+    texts=$output
+    run printf '%s' "$texts"
+    assert_output --partial "ERROR: 8 texts are being published already: send it again"
+    assert_output --partial code=BUSY
+}
+
 @test "who asks too much is told once and then ignored, others are served" {
     start_routed --max-requests 2
     talk

@@ -22,10 +22,7 @@
 #include "topic.h"
 #include "zcp.h"
 
-enum {
-	ROUTES_AT_ONCE = 8,
-	JOIN_MS = 500,			/* for readers to be there */
-};
+enum { JOIN_MS = 500 };			/* for readers to be there */
 
 /* ---- who is matched ---------------------------------------------------------- */
 
@@ -132,27 +129,41 @@ static void child(struct routed *r, const struct sockaddr_un *to,
 	_exit(0);
 }
 
+/* Where a child of this number is noted, or (0) could be; NULL: nowhere. */
+static pid_t *find_route(struct routed *r, pid_t pid)
+{
+	for (int i = 0; i < ROUTES_AT_ONCE; i++)
+		if (r->route[i] == pid)
+			return &r->route[i];
+	return NULL;
+}
+
 int route_publish(struct routed *r, const struct client *client,
     const struct topic_wanted *want, const char *text)
 {
 	int readers = (int)count(r, want, PORT_SUBSCRIBER);
-	pid_t pid;
+	pid_t *route = find_route(r, 0), pid;
 
-	if (r->routes >= ROUTES_AT_ONCE)
+	if (route == NULL)
 		return error_set(ZCP_E_BUSY, "%d texts are being published "
-		    "already: send it again", r->routes);
+		    "already: send it again", ROUTES_AT_ONCE);
 	fflush(NULL);
 	if ((pid = fork()) < 0)
 		return error_sys("cannot publish the text");
 	if (pid == 0)
 		child(r, &client->address, client->address_length, want, text,
 		    readers);
-	r->routes++;
+	*route = pid;
 	return 0;
 }
 
 void route_reap(struct routed *r)
 {
-	while (waitpid(-1, NULL, WNOHANG) > 0)
-		r->routes--;
+	pid_t pid, *route;
+
+	/* Others may be of the program that executed this one, or, as process 1,
+	 * of anybody. */
+	while ((pid = waitpid(-1, NULL, WNOHANG)) > 0)
+		if ((route = find_route(r, pid)) != NULL)
+			*route = 0;
 }

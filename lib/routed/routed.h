@@ -18,6 +18,8 @@
 #include "sweep.h"
 #include "text.h"
 
+enum { ROUTES_AT_ONCE = 8 };
+
 enum on_stall { STALL_DEMOTE, STALL_WAIT, STALL_KILL };
 
 struct pool_setting {
@@ -133,7 +135,7 @@ struct routed {
 	char unswept[256];		/* why the last sweep freed nothing; or "" */
 	uint64_t sweep_size;		/* of a loan that waits; 0: none */
 	struct known_client *clients;	/* by pid */
-	int routes;			/* children that publish a text */
+	pid_t route[ROUTES_AT_ONCE];	/* children that publish a text, or 0 */
 	sweep_visit *visit;		/* told of each piece of garbage, or NULL */
 	void *visit_arg;
 };
