@@ -106,7 +106,7 @@ int cli_usage(const char *format, ...)
 int cli_open(zcp **bus)
 {
 	zcp_options o = { .domain = cli.domain, .name = cli.name,
-	    .autostart = !cli.no_autostart };
+	    .autostart = !cli.no_autostart, .guard = 1 };
 	int rc = zcp_open(bus, &o);
 
 	return rc < 0 ? cli_failed(rc) : CLI_OK;

@@ -75,7 +75,7 @@ static int taken(struct sources *s, size_t k, const zcp_msg *msg, int rc)
 {
 	if (rc == -ZCP_E_HOLDS)
 		return HOLDS_FULL;
-	if (rc == -ZCP_E_LAPPED || rc == -ZCP_E_DAMAGED) {
+	if (rc == -ZCP_E_LAPPED || (rc == -ZCP_E_DAMAGED && msg->lost > 0)) {
 		s->source[k].lost += msg->lost;
 		if (rc == -ZCP_E_DAMAGED)
 			cli_error("%s", zcp_errmsg());

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -116,8 +117,9 @@ static int open_part(struct domain *d, struct segment *s, const char *part,
 	rc = segment_open(s, path, kind, writable && !d->watched, d->copy ?
 	    ANY_OWNER : d->uid, mode, d->m == NULL ? 0 :
 	    ((struct segment_head *)d->mgmt.base)->instance);
-	if (rc == 0 && d->watched)
-		guard_add(s->base, s->size);
+	if (rc == 0)
+		guard_add(s->base, s->size, (struct guard_marks){
+		    .cut = &s->cut, .stop = d->stop, .stopped = d->stopped });
 	/* They are there for as long as mgmt is ready. */
 	if (rc == -ZCP_E_SYS && errno == ENOENT && d->m != NULL)
 		rc = -ZCP_E_DAMAGED;
@@ -134,7 +136,11 @@ static void close_part(struct segment *s)
 static void prepare(struct domain *d, const char *name, uid_t uid,
     const char *dir)
 {
+	unsigned *stop = d->stop, stopped = d->stopped;
+
 	memset(d, 0, sizeof(*d));
+	d->stop = stop;
+	d->stopped = stopped;
 	d->mgmt = d->bell = d->pool = d->data = d->data_write =
 	    (struct segment)SEGMENT_INIT;
 	snprintf(d->name, sizeof(d->name), "%s", name);
@@ -216,9 +222,15 @@ bool domain_here(const struct domain *d)
 
 static void peer_free(struct peer *peer)
 {
-	guard_remove(peer->segment.base);
-	segment_close(&peer->segment);
+	close_part(&peer->segment);
 	free(peer);
+}
+
+const char *domain_cut(const struct domain *d)
+{
+	return d->mgmt.cut ? "mgmt" : d->bell.cut ? "bell" :
+	    d->pool.cut ? "pool" : d->data.cut || d->data_write.cut ? "data" :
+	    NULL;
 }
 
 void domain_detach(struct domain *d)
@@ -374,6 +386,22 @@ bool own_file(const struct domain *d, uint32_t slot)
 	return own_has(instance_of(d), d->participants[slot].incarnation);
 }
 
+/* The file of a member that is still there has been truncated: zeros, as the
+ * guard would make of them where it was mapped before. */
+static int peer_stand_in(struct peer *peer)
+{
+	void *zeros = mmap(NULL, MEMBER_WINDOW, PROT_READ | PROT_WRITE,
+	    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (zeros == MAP_FAILED)
+		return error_sys("cannot map %llu bytes of zeros",
+		    (unsigned long long)MEMBER_WINDOW);
+	peer->segment.base = peer->member = zeros;
+	peer->segment.size = MEMBER_WINDOW;
+	peer->segment.cut = 1;
+	return 0;
+}
+
 static int peer_map(struct domain *d, struct peer *peer)
 {
 	uint64_t instance = instance_of(d);
@@ -382,11 +410,16 @@ static int peer_map(struct domain *d, struct peer *peer)
 	int rc;
 
 	member_path(d, peer->slot, path);
-	if ((rc = segment_open(&peer->segment, path, PART_MEMBER, d->owner,
-	    d->copy ? ANY_OWNER : p->uid, (mode_t)d->m->mode & 0777,
-	    instance)) < 0)
+	rc = segment_open(&peer->segment, path, PART_MEMBER, d->owner,
+	    d->copy ? ANY_OWNER : p->uid, (mode_t)d->m->mode & 0777, instance);
+	if (rc < 0 && errno == ENODATA && rc != -ZCP_E_SYS &&
+	    p->incarnation == peer->incarnation &&
+	    fact_load32(&p->state) != PARTICIPANT_FREE)
+		return peer_stand_in(peer);
+	if (rc < 0)
 		return rc;
-	guard_add(peer->segment.base, peer->segment.size);
+	guard_add(peer->segment.base, peer->segment.size,
+	    (struct guard_marks){ .cut = &peer->segment.cut });
 	peer->member = peer->segment.base;
 	if (peer->member->incarnation != peer->incarnation)
 		return error_set(ZCP_E_ENDED,

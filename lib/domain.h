@@ -49,6 +49,8 @@ struct domain {
 	bool watched;			/* from outside: nothing may be written */
 	bool copy;			/* files that are nobody's any more */
 	shared_u64 *sweeping;		/* where our sweeps are announced, or NULL */
+	unsigned *stop, stopped;	/* set before domain_attach(): becomes that when
+					   a file of the domain is found truncated */
 	pthread_mutex_t lock;		/* peers, late mappings */
 	pthread_mutex_t sweep_lock;	/* one sweep at a time: `sweeping` */
 	struct peer *peers;
@@ -111,6 +113,15 @@ static inline bool peer_gone(int rc)
 {
 	return rc == -ZCP_E_ENDED || rc == -ZCP_E_DAMAGED;
 }
+
+/* Was its file found truncated?  Then its words say nothing any more. */
+static inline bool peer_cut(const struct peer *peer)
+{
+	return *(const volatile unsigned *)&peer->segment.cut != 0;
+}
+
+/* The file of the domain that was, or NULL. */
+const char *domain_cut(const struct domain *d);
 
 /* One more user of a file that the caller has; wants a put of its own. */
 struct peer *peer_share(struct domain *d, struct peer *peer);

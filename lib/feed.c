@@ -121,9 +121,9 @@ void feed_join(struct feed *f, uint32_t last, uint64_t *lost)
 	uint64_t tail = feed_tail(f, head, &ours), start;
 
 	*lost = 0;
-	if (!ours)
+	if (!ours && !feed_damaged(f))
 		return;		/* registered, but its ring is not founded yet */
-	if (feed_doubts(f, tail)) {
+	if (feed_damaged(f) || feed_doubts(f, tail)) {
 		f->damaged = true;
 		f->state = FEED_JOINED;	/* a take will tell */
 		return;
@@ -222,7 +222,8 @@ bool feed_ready(const struct feed *f)
 {
 	switch (f->state) {
 	case FEED_PENDING:
-		return founded(f) || end_of(f) != END_NONE;
+		return founded(f) || feed_damaged(f) ||
+		    end_of(f) != END_NONE;
 	case FEED_JOINED:
 		return slot_waits(f) || feed_damaged(f) ||
 		    end_of(f) != END_NONE;

@@ -116,7 +116,7 @@ static inline bool feed_doubts(const struct feed *f, uint64_t tail)
 /* Nothing that its publisher has written can be followed any more. */
 static inline bool feed_damaged(const struct feed *f)
 {
-	return f->damaged;
+	return f->damaged || peer_cut(f->peer);
 }
 
 /* Gives back one message that was taken under hold `i`; the bit of the pool

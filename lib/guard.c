@@ -1,83 +1,193 @@
 #include "guard.h"
 
+#include <errno.h>
+#include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "domain.h"
 #include "error.h"
 
+enum { ROW = 64 };
+
+enum range_state { RANGE_FREE, RANGE_CHANGES, RANGE_GUARDED };
+
 struct range {
-	char *base;
-	uint64_t size;
+	_Atomic uint32_t state;		/* enum range_state */
+	unsigned born;			/* fork generation */
+	uintptr_t base, end;
+	struct guard_marks marks;
 };
 
-static struct range *ranges;
-static volatile sig_atomic_t count;
-static uint32_t room;
-static uintptr_t page;
-static bool installed;
+/* Rows are added in front and stay, so that the handler can always walk. */
+struct row {
+	struct range range[ROW];
+	struct row *next;
+};
 
-static bool guarded(const char *address)
+unsigned guard_hit_count;
+
+static struct row *_Atomic rows;
+static struct sigaction before;
+static uintptr_t page;
+static atomic_bool installed;
+
+/* ---- in the handler ------------------------------------------------------------- */
+
+/* The range of that address, or NULL.  It is being read or written to, so
+ * nobody may remove it now. */
+static const struct range *range_of(uintptr_t at)
 {
-	for (int i = 0; i < count; i++)
-		if (address >= ranges[i].base &&
-		    address < ranges[i].base + ranges[i].size)
-			return true;
-	return false;
+	for (struct row *row = rows; row != NULL; row = row->next)
+		for (int i = 0; i < ROW; i++) {
+			const struct range *r = &row->range[i];
+
+			/* Acquire: its fields were stored before. */
+			if (atomic_load_explicit(&r->state,
+			    memory_order_acquire) == RANGE_GUARDED &&
+			    r->born == fork_generation && at >= r->base &&
+			    at < r->end)
+				return r;
+		}
+	return NULL;
+}
+
+/* Zeros up to the end: behind a page that is missing there is nothing. */
+static bool cover(uintptr_t at)
+{
+	const struct range *r = range_of(at);
+
+	at &= ~(page - 1);
+	if (r == NULL || mmap((void *)at, r->end - at, PROT_READ | PROT_WRITE,
+	    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) ==
+	    MAP_FAILED)
+		return false;
+	if (r->marks.cut != NULL)
+		*(volatile unsigned *)r->marks.cut = 1;
+	if (r->marks.stop != NULL)
+		*(volatile unsigned *)r->marks.stop = r->marks.stopped;
+	__atomic_fetch_add(&guard_hit_count, 1, __ATOMIC_RELEASE);
+	return true;
+}
+
+static void hand_on(int sig, siginfo_t *info, void *context)
+{
+	bool sent = info->si_code <= 0;		/* by kill(2), not by an access */
+
+	if (before.sa_flags & SA_SIGINFO) {
+		before.sa_sigaction(sig, info, context);
+	} else if (before.sa_handler != SIG_DFL &&
+	    before.sa_handler != SIG_IGN) {
+		before.sa_handler(sig);
+	} else if (!sent || before.sa_handler == SIG_DFL) {
+		/* To die of: on return the access comes again. */
+		signal(sig, SIG_DFL);
+		if (sent)
+			raise(sig);
+	}
 }
 
 static void on_bus(int sig, siginfo_t *info, void *context)
 {
-	void *at = (void *)((uintptr_t)info->si_addr & ~(page - 1));
+	int error = errno;
 
-	(void)context;
-	if (info->si_code == BUS_ADRERR && guarded(info->si_addr) &&
-	    mmap(at, page, PROT_READ | PROT_WRITE,
-	    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != MAP_FAILED)
-		return;
-	signal(sig, SIG_DFL);	/* ours to die of: on return it comes again */
+	if (info->si_code != BUS_ADRERR || !cover((uintptr_t)info->si_addr))
+		hand_on(sig, info, context);
+	errno = error;
 }
 
-int guard_install(void)
+/* ---- outside of it ---------------------------------------------------------------- */
+
+static int install(void)
 {
 	struct sigaction act;
 
 	memset(&act, 0, sizeof(act));
 	act.sa_sigaction = on_bus;
-	act.sa_flags = SA_SIGINFO;
+	act.sa_flags = SA_SIGINFO | SA_ONSTACK;
 	page = (uintptr_t)sysconf(_SC_PAGESIZE);
-	if (sigaction(SIGBUS, &act, NULL) < 0)
+	fork_watch();
+	if (sigaction(SIGBUS, NULL, &before) < 0 ||
+	    sigaction(SIGBUS, &act, NULL) < 0)
 		return error_sys("cannot handle SIGBUS");
 	installed = true;
 	return 0;
 }
 
-void guard_add(void *base, uint64_t size)
+int guard_install(void)
 {
-	if (!installed)
-		return;
-	if ((uint32_t)count == room) {
-		uint32_t to = room ? room * 2 : 64;
-		struct range *bigger = realloc(ranges, to * sizeof(*bigger));
+	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+	int rc = 0;
 
-		if (bigger == NULL)
-			return;		/* unguarded, as anywhere else */
-		ranges = bigger;
-		room = to;
-	}
-	ranges[count] = (struct range){ base, size };
-	count++;
+	pthread_mutex_lock(&lock);
+	if (!installed)
+		rc = install();
+	pthread_mutex_unlock(&lock);
+	return rc;
+}
+
+static bool claim(struct range *r)
+{
+	uint32_t state = RANGE_FREE;
+
+	/* A parent's are not ours, and its mappings have gone. */
+	if (atomic_load_explicit(&r->state, memory_order_acquire) ==
+	    RANGE_GUARDED && r->born != fork_generation)
+		state = RANGE_GUARDED;
+	return atomic_compare_exchange_strong_explicit(&r->state, &state,
+	    RANGE_CHANGES, memory_order_acquire, memory_order_relaxed);
+}
+
+static struct range *new_range(void)
+{
+	struct row *row;
+
+	for (row = rows; row != NULL; row = row->next)
+		for (int i = 0; i < ROW; i++)
+			if (claim(&row->range[i]))
+				return &row->range[i];
+	if ((row = calloc(1, sizeof(*row))) == NULL)
+		return NULL;
+	row->range[0].state = RANGE_CHANGES;
+	row->next = rows;
+	while (!atomic_compare_exchange_weak(&rows, &row->next, row))
+		;
+	return &row->range[0];
+}
+
+void guard_add(void *base, uint64_t size, struct guard_marks marks)
+{
+	struct range *r = installed ? new_range() : NULL;
+
+	if (r == NULL)
+		return;
+	r->born = fork_generation;
+	r->base = (uintptr_t)base;
+	/* The last page is mapped whole. */
+	r->end = (r->base + size + page - 1) & ~(page - 1);
+	r->marks = marks;
+	/* Release: who sees it guarded sees its fields. */
+	atomic_store_explicit(&r->state, RANGE_GUARDED, memory_order_release);
 }
 
 void guard_remove(void *base)
 {
-	for (int i = 0; i < count; i++)
-		if (ranges[i].base == base) {
-			ranges[i] = ranges[count - 1];
-			count--;
+	for (struct row *row = rows; row != NULL; row = row->next)
+		for (int i = 0; i < ROW; i++) {
+			struct range *r = &row->range[i];
+
+			if (atomic_load_explicit(&r->state,
+			    memory_order_acquire) != RANGE_GUARDED ||
+			    r->base != (uintptr_t)base ||
+			    r->born != fork_generation)
+				continue;
+			atomic_store_explicit(&r->state, RANGE_FREE,
+			    memory_order_release);
 			return;
 		}
 }

@@ -12,6 +12,7 @@
 #include "atomics.h"
 #include "clock.h"
 #include "control.h"
+#include "guard.h"
 #include "probes.h"
 #include "site.h"
 #include "topic.h"
@@ -53,8 +54,10 @@ static int start_beating(struct zcp *bus)
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	pthread_cond_init(&bus->beat_cond, &attr);
 	pthread_condattr_destroy(&attr);
-	/* The application's signals are handled by the application's threads. */
+	/* The application's signals are handled by the application's threads;
+	 * one that an access here causes comes here, or ends the process. */
 	sigfillset(&all);
+	sigdelset(&all, SIGBUS);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
 	rc = pthread_create(&bus->beat, NULL, beat, bus);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
@@ -101,10 +104,14 @@ static int map_own(struct zcp *bus, int fd)
 	if ((rc = segment_map(&bus->own, fd, bus->path, PART_MEMBER, true,
 	    p->uid, (mode_t)bus->d.m->mode & 0777, instance(bus))) < 0)
 		return rc;
+	guard_add(bus->own.base, bus->own.size, (struct guard_marks){
+	    .cut = &bus->own.cut, .stop = &bus->born,
+	    .stopped = BORN_CUT(bus) });
 	member = bus->own.base;
 	/* Not ours to write to before it is known to be ours. */
 	if (bus->own.size != MEMBER_WINDOW ||
 	    member->incarnation != bus->incarnation) {
+		guard_remove(bus->own.base);
 		segment_close(&bus->own);
 		return error_set(ZCP_E_DAMAGED, "%s is not what the daemon "
 		    "said it would be", bus->path);
@@ -298,6 +305,8 @@ int zcp_open(zcp **out, const zcp_options *options)
 	if ((rc = domain_name(&domain)) < 0)
 		return rc;
 	own_name(name, options->name);
+	if (options->guard && (rc = guard_install()) < 0)
+		return rc;
 	if ((bus = calloc(1, sizeof(*bus))) == NULL)
 		return error_set(ZCP_E_SYS, "out of memory");
 	bus->own = (struct segment)SEGMENT_INIT;
@@ -306,6 +315,8 @@ int zcp_open(zcp **out, const zcp_options *options)
 	    bus->d.data_write = (struct segment)SEGMENT_INIT;
 	bus->born = bus->made = fork_generation;
 	bus->users = 1;
+	bus->d.stop = &bus->born;
+	bus->d.stopped = BORN_CUT(bus);
 	bus->autostart = options->autostart;
 	bus->key = control_nonce();
 	bus->timeout = options->timeout ? options->timeout : 5 * NS_PER_S;
@@ -338,6 +349,15 @@ static void places_free(struct place *list)
 
 int bus_foreign(const struct zcp *bus)
 {
+	const char *part;
+
+	if (bus_ours(bus) && bus->born == BORN_CUT(bus)) {
+		part = domain_cut(&bus->d);
+		return error_set(ZCP_E_DAMAGED, "%s%s of domain %s was "
+		    "truncated while this process used it: close the bus and "
+		    "open another one", part ? part : "p",
+		    part ? "" : strrchr(bus->path, 'p') + 1, bus->d.name);
+	}
 	if (bus_ours(bus))
 		return error_set(ZCP_E_ENDED, "its bus has been closed");
 	return error_set(ZCP_E_FORK, "this bus belongs to the parent process: "
@@ -355,6 +375,8 @@ void bus_put(struct zcp *bus)
 		return;
 	places_free(bus->idle);
 	places_free(bus->abandoned);
+	if (bus->own.base != NULL)
+		guard_remove(bus->own.base);
 	segment_close(&bus->own);
 	kept_close(&bus->file.kept);
 	domain_detach(&bus->d);
@@ -383,7 +405,7 @@ void zcp_close(zcp **handle)
 	if (bus->member != NULL)
 		forget_own(bus);
 	/* Handles that are still open are errors from now on, not crashes. */
-	bus->born = bus->made - 1;
+	bus->born = BORN_CLOSED(bus);
 	bus_put(bus);
 }
 

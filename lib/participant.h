@@ -30,7 +30,8 @@ struct zcp {
 	uint64_t key;			/* of our registration, see tenant_says() */
 	int64_t timeout;		/* for control calls, ns */
 	bool autostart;			/* of a daemon, where there is none */
-	unsigned born;			/* fork generation; no such, once closed */
+	unsigned born;			/* fork generation; BORN_CLOSED or BORN_CUT,
+					   which are none */
 	unsigned made;			/* fork generation */
 	_Atomic uint32_t users;		/* zcp_close(), and each open handle */
 	uint64_t committed;		/* bytes of p<n> */
@@ -42,6 +43,9 @@ struct zcp {
 	pthread_mutex_t beat_lock;
 	pthread_cond_t beat_cond;
 };
+
+#define BORN_CLOSED(bus) ((bus)->made - 1)
+#define BORN_CUT(bus) ((bus)->made - 2)	/* a file was found truncated */
 
 /* Why it may not be used: closed, or another process's.  An error. */
 int bus_foreign(const struct zcp *bus);

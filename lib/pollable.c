@@ -221,6 +221,7 @@ struct pollable *pollable_open(struct domain *d)
 	if (make_eventfd(p) < 0)
 		goto fail;
 	sigfillset(&all);
+	sigdelset(&all, SIGBUS);	/* of an access here */
 	pthread_sigmask(SIG_SETMASK, &all, &before);
 	rc = pthread_create(&p->thread, NULL, feed_descriptor, p);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);

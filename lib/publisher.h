@@ -73,6 +73,7 @@ struct zcp_pub {
 	uint64_t published_all, walked_all, reclaimed_at;
 
 	uint32_t freed;			/* bit i: chunks of pool i, bell to be rung */
+	unsigned hits;			/* of guards, when its readers were looked at */
 	struct hold_set holds;
 	struct pending *pending;
 	uint32_t pendings;

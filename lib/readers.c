@@ -92,6 +92,7 @@ static int resolve(struct reader *r, struct domain *d, uint64_t link)
 		peer_put(d, r->peer);
 		return 0;
 	}
+	r->dead = peer_cut(r->peer);
 	r->subscription = s;
 	r->cursor = subscription_cursor(s, holds, link_cursor(link));
 	return 1;

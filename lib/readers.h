@@ -30,7 +30,8 @@ struct reader {
 	uint32_t participant;
 	uint32_t holds;
 	uint32_t depth;
-	bool dead;		/* found dead by this process: neither gates nor holds */
+	bool dead;		/* found dead by this process, or its file truncated:
+				   neither gates nor holds */
 };
 
 struct reader_set {

@@ -5,6 +5,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "guard.h"
 #include "liveness.h"
 #include "probes.h"
 #include "publisher.h"
@@ -18,7 +19,7 @@ int readers_refresh(struct zcp_pub *pub)
 		return 0;
 	if (fact_load32(&port->serial) != pub->serial ||
 	    fact_load32(&port->state) != PORT_OPEN)
-		return error_set(ZCP_E_ENDED, "the route daemon has ended the "
+		return pub_check(pub) < 0 ? pub_check(pub) : error_set(ZCP_E_ENDED, "the route daemon has ended the "
 		    "publisher of %s (it took this process for dead)",
 		    pub->topic);
 	return reader_set_load(&pub->readers, d, pub->port);
@@ -312,6 +313,15 @@ static void walk(struct zcp_pub *pub)
 	pub->walked_all += passed;
 }
 
+/* Since a guard was hit somewhere: those whose files were truncated. */
+static void readers_cut(struct zcp_pub *pub)
+{
+	pub->hits = guard_hits();
+	for (uint32_t i = 0; i < pub->readers.count; i++)
+		if (peer_cut(pub->readers.reader[i].peer))
+			pub->readers.reader[i].dead = true;
+}
+
 int reclaim(struct zcp_pub *pub, enum how_far far)
 {
 	bool symmetric = pub->bus->d.symmetric;
@@ -321,6 +331,8 @@ int reclaim(struct zcp_pub *pub, enum how_far far)
 	pub_wake(pub);
 	if ((rc = readers_refresh(pub)) < 0)
 		return rc;
+	if (pub->hits != guard_hits())
+		readers_cut(pub);
 	pub->reclaimed_at = pub->published_all;
 	if ((rc = move_tail(pub, far)) < 0)
 		return rc;

@@ -67,7 +67,7 @@ int pub_wait(struct zcp_pub *pub, uint64_t want, wait_for *ready, bool memory,
 	began = clock_ns();
 	news_store(&pub->ring->waits, ++pub->waits);
 	want_store(pub->ring, WANT_SET | want);
-	while (rc == 0 && !ready(pub)) {
+	while (rc == 0 && (rc = pub_check(pub)) == 0 && !ready(pub)) {
 		/* One futex knows nothing of the pools: look more often. */
 		left = deadline_left(deadline, d->waitv || !memory ?
 		    BELL_RECHECK : BELL_RECHECK / 10);

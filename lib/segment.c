@@ -105,6 +105,9 @@ void segment_ready(struct segment *s)
 	fact_publish(&head->magic, SEGMENT_MAGIC);
 }
 
+/* With ENODATA, to tell it from other damage. */
+#define truncated(...) (errno = ENODATA, error_set(__VA_ARGS__))
+
 /* Reads the head with pread: a mapped read of a truncated file would kill. */
 static int check(struct segment *s, int fd, const struct stat *st,
     const char *path, enum segment_part part, uint64_t instance)
@@ -115,7 +118,7 @@ static int check(struct segment *s, int fd, const struct stat *st,
 	if (n < 0)
 		return error_sys("cannot read %s", path);
 	if ((size_t)n < sizeof(head))
-		return error_set(n == 0 ? ZCP_E_BUSY : ZCP_E_DAMAGED,
+		return truncated(n == 0 ? ZCP_E_BUSY : ZCP_E_DAMAGED,
 		    "%s is %s", path, n == 0 ? "not ready" :
 		    "truncated within its header");
 	if (head.magic == 0)
@@ -135,7 +138,7 @@ static int check(struct segment *s, int fd, const struct stat *st,
 		return error_set(ZCP_E_DAMAGED,
 		    "%s belongs to another creation of the domain", path);
 	if (head.size < sizeof(head) || (uint64_t)st->st_size < head.size)
-		return error_set(ZCP_E_DAMAGED,
+		return truncated(ZCP_E_DAMAGED,
 		    "%s is truncated: %llu bytes of %llu", path,
 		    (unsigned long long)st->st_size,
 		    (unsigned long long)head.size);

@@ -22,6 +22,7 @@ struct segment {
 	int fd;				/* its maker's, until segment_close() */
 	dev_t dev;			/* of the file that is mapped */
 	ino_t ino;
+	unsigned cut;			/* 1: it was found truncated, see guard.h */
 };
 #define SEGMENT_INIT { .base = NULL, .size = 0, .fd = -1 }
 

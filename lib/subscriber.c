@@ -368,7 +368,7 @@ int sub_refresh(struct zcp_sub *sub)
 		return 0;
 	if (fact_load32(&p->serial) != sub->serial ||
 	    fact_load32(&p->state) != PORT_OPEN)
-		return error_set(ZCP_E_ENDED, "the route daemon has ended the "
+		return (rc = bus_check(sub->bus)) < 0 ? rc : error_set(ZCP_E_ENDED, "the route daemon has ended the "
 		    "subscription to %s (it took this process for dead)",
 		    sub->topic);
 	if ((rc = link_list_load(&sub->links, d, sub->port)) < 0)

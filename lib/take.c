@@ -358,10 +358,12 @@ FEW int result(struct zcp_sub *sub, const struct feed *f, zcp_msg *msg,
 	case TOOK_RUIN:
 		sub->turn = 0;
 		lost(sub, msg, msg->lost);
-		return error_set(ZCP_E_DAMAGED, "the ring of %s (pid %u) on "
-		    "%s is damaged: it is followed no more, and at least %"
-		    PRIu64 " messages of it are lost", f->publisher, f->pid,
-		    sub->topic, msg->lost);
+		return error_set(ZCP_E_DAMAGED, "%s%u (%s, pid %u) %s: it is "
+		    "followed no more on %s, and at least %" PRIu64
+		    " messages of it are lost", peer_cut(f->peer) ? "p" :
+		    "the ring of p", f->peer->slot, f->publisher, f->pid,
+		    peer_cut(f->peer) ? "was truncated by its owner" :
+		    "is damaged", sub->topic, msg->lost);
 	case TOOK_NO_HOLD:
 		return error_set(ZCP_E_HOLDS, "subscription to %s holds the "
 		    "%u chunks agreed on: release one first", sub->topic,
@@ -432,6 +434,7 @@ FEW int take_slow(struct zcp_sub *sub, zcp_msg *msg)
 	enum took took;
 	int rc;
 
+	msg->lost = 0;
 	if ((rc = bus_check(sub->bus)) < 0)
 		return rc;
 	if (sub->turn > 0 && (took = take_from(sub->current, msg)) !=

@@ -240,6 +240,7 @@ int zcp_tap_read(zcp_tap *tap, zcp_msg *msg)
 {
 	int rc;
 
+	msg->lost = 0;
 	if ((rc = bus_check(tap->bus)) < 0 || (rc = look(tap)) < 0)
 		return rc;
 	for (uint32_t k = 0; k < tap->count; k++) {

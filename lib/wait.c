@@ -122,6 +122,8 @@ int several_wait(const struct several *s, struct spin *spin, int64_t timeout)
 	sleeper.count = several_bells(s, bells, BELLS_MAX - 1, &sleeper.unmarked);
 	for (;;) {
 		until.due = deadline;
+		if ((rc = bus_check(s->sub[0]->bus)) < 0)
+			return rc;
 		if (several_ready(s, &until.due)) {
 			spin_learn(spin, began);
 			return 1;

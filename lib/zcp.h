@@ -79,6 +79,9 @@ typedef struct zcp_options {
 				   one as a child process (zcp-routed --private,
 				   $ZCP_ROUTED or as found in $PATH), now and
 				   whenever a port is opened */
+	int guard;		/* 1: survive it when another process truncates
+				   its file, or one of the domain; installs a
+				   handler of SIGBUS for the whole process */
 } zcp_options;
 
 /*
@@ -315,8 +318,11 @@ typedef struct zcp_msg {
  *   msg->time  publisher's CLOCK_MONOTONIC, nanoseconds; 0 if not stamped
  * Returns 1 message; 0 nothing waits; -ZCP_E_LAPPED when messages were lost
  * (msg->lost says how many; the next call goes on); -ZCP_E_HOLDS when the
- * number of chunks agreed on is held (nothing was taken); -ZCP_E_DAMAGED when
- * a publisher wrote nonsense (the message is skipped and counted lost);
+ * number of chunks agreed on is held (nothing was taken); -ZCP_E_DAMAGED: with
+ * msg->lost a publisher wrote nonsense, which is skipped, or its whole ring makes
+ * none, or its file was truncated, and then the ring is left (msg->lost is what is
+ * lost at least, the next call goes on); with msg->lost 0 a file of the domain is
+ * damaged, and the bus is to be closed;
  * -ZCP_E_ENDED when the daemon has ended the subscription.
  * Several publishers: each in its order, fair between them, or merged by time
  * where the options say so.  Never blocks, never allocates but to follow a

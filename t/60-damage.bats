@@ -135,6 +135,39 @@ refuses() {
     assert_success
 }
 
+member_of() {
+    zcp-routed --status | sed -n "s/^participant=\([0-9]*\) name=$1 .*/\1/p"
+}
+
+@test "a command that truncates its file ends nobody else" {
+    local size victim
+    for size in 0 4096; do
+        start_routed
+        leftovers_allowed=1
+        spawn zcp-sub --name reader t >"$WORK/out" 2>"$WORK/err"
+        eventually status_has "name=reader"
+        local reader=$!
+        spawn zcp-pub --name victim t < <(echo first; sleep 30)
+        victim=$!
+        eventually grep -q first "$WORK/out"
+        truncate -s "$size" "$(segment "p$(member_of victim)")"
+        eventually grep -q "victim, pid [0-9]*) was truncated by its owner" "$WORK/err"
+        zcp-pub -w 1 t -m second
+        eventually grep -q second "$WORK/out"
+        # The reader in its turn: its publisher does not wait for it.
+        kill -STOP "$reader"
+        truncate -s "$size" "$(segment "p$(member_of reader)")"
+        run timeout 20 zcp-pub t -m third
+        assert_success
+        run zcp-routed --status
+        assert_success
+        run zcp-shmdump participants
+        assert_success
+        kill -KILL "$reader" "$victim"
+        zcp-routed --stop
+    done
+}
+
 @test "another user is not let in" {
     [ "$(id -u)" = 0 ] || skip "needs root to become another user"
     start_routed

@@ -207,7 +207,8 @@ void bus_stop_leaving_history(void)
 
 void bus_stop_leaving_damage(void)
 {
-	bus_end_daemon();
+	kill(daemon_pid, SIGTERM);
+	waitpid(daemon_pid, NULL, 0);
 	bus_remove();
 	remove_runtime_dir();
 }

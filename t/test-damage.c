@@ -1,7 +1,9 @@
 /* Damage by a member to its own words: a bit flipped in a tail, holds that it
  * made up.  Whoever reads them is told, and goes on. */
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -74,7 +76,7 @@ START_TEST(a_reader_leaves_a_ring_with_a_damaged_tail_and_tells_the_loss)
 	flip_tail(bad, _i < 2 ? 38 : 10);
 	ck_assert_int_eq(take_wait(sub, &msg), -ZCP_E_DAMAGED);
 	ck_assert_uint_eq(msg.lost, 3);
-	ck_assert_ptr_nonnull(strstr(zcp_errmsg(), "the ring of test (pid "));
+	ck_assert_ptr_nonnull(strstr(zcp_errmsg(), "the ring of p0 (test, pid "));
 	send_number(good, 5, 100);
 	expect(sub, 5);
 	ck_assert_int_eq(zcp_take(sub, &msg), 0);
@@ -129,6 +131,268 @@ START_TEST(a_tap_leaves_a_ring_with_a_damaged_tail)
 	zcp_tap_close(&tap);
 	zcp_stop_offer(&bad);
 	zcp_stop_offer(&good);
+	stop();
+}
+END_TEST
+
+static void must_answer(const char *request)
+{
+	char reply[CONTROL_REPLY];
+	uint64_t began = clock_ns();
+
+	must(control_call(bus_domain, request, reply, sizeof(reply),
+	    began + NS_PER_S));
+}
+
+/* ---- files that are cut short ---------------------------------------------------- */
+
+static zcp *open_guarded(const char *name, int guard)
+{
+	zcp_options o = { .name = name, .guard = guard };
+	zcp *on;
+
+	need(zcp_open(&on, &o));
+	return on;
+}
+
+static void cut_part(const char *part, off_t to)
+{
+	char path[SEGMENT_PATH];
+
+	bus_path(path, part);
+	ck_assert_int_eq(truncate(path, to), 0);
+}
+
+/* To nothing, or to its first page. */
+static off_t cut_to(int i)
+{
+	return i % 2 ? MEMBER_FIRST : 0;
+}
+
+/* Its file is p0: it is the first. */
+static void start_guarded(void)
+{
+	struct settings s = bus_settings();
+
+	bus_start(&s);
+	bus = open_guarded("test", 1);
+}
+
+struct other {
+	int ready[2];
+	pid_t pid;
+};
+
+/* Another process, which is at its pause() when this returns. */
+static void start_other(struct other *o, void (*role)(void *))
+{
+	char byte;
+
+	ck_assert_int_eq(pipe(o->ready), 0);
+	o->pid = in_process(role, o);
+	ck_assert_int_eq(read(o->ready[0], &byte, 1), 1);
+}
+
+static void other_ready(const struct other *o)
+{
+	if (write(o->ready[1], "", 1) == 1)
+		for (;;)
+			pause();
+}
+
+static void publish_three(void *arg)
+{
+	zcp *on = open_guarded("bad", 1);
+	zcp_pub *pub;
+
+	need(zcp_offer(on, "t", NULL, &pub));
+	for (uint64_t n = 1; n < 4; n++)
+		need(zcp_send(pub, &n, sizeof(n), 0, -1));
+	other_ready(arg);
+}
+
+static void read_nothing(void *arg)
+{
+	zcp *on = open_guarded("bad", 1);
+	zcp_sub *sub;
+
+	need(zcp_subscribe(on, "t", NULL, &sub));
+	other_ready(arg);
+}
+
+static void stop_damaged(void)
+{
+	zcp_close(&bus);
+	bus_stop_leaving_damage();
+}
+
+static bool a_reader_is_there(void *pub)
+{
+	return zcp_pub_readers(pub) == 1;
+}
+
+START_TEST(a_reader_outlives_a_publisher_that_truncates_its_file)
+{
+	struct other bad;
+	zcp_pub *good;
+	zcp_sub *sub;
+	zcp_msg msg;
+
+	start_guarded();
+	sub = subscribe(_i < 2 ? ZCP_RELIABLE : ZCP_LOSSY);
+	good = offer_on("t");
+	start_other(&bad, publish_three);
+	expect(sub, 1);
+	cut_part("p1", cut_to(_i));
+	ck_assert_int_eq(take_wait(sub, &msg), -ZCP_E_DAMAGED);
+	ck_assert_uint_ge(msg.lost, 1);
+	ck_assert_ptr_nonnull(strstr(zcp_errmsg(), "p1 (bad, pid "));
+	ck_assert_ptr_nonnull(strstr(zcp_errmsg(),
+	    "was truncated by its owner"));
+	send_number(good, 5, 100);
+	expect(sub, 5);
+	ck_assert_int_eq(zcp_take(sub, &msg), 0);
+	must_answer("STATUS");
+	/* Who comes later is told, too. */
+	zcp_unsubscribe(&sub);
+	sub = subscribe(ZCP_RELIABLE);
+	ck_assert_int_eq(take_wait(sub, &msg), -ZCP_E_DAMAGED);
+	send_number(good, 6, 8);
+	expect(sub, 6);
+	kill_process(bad.pid);
+	zcp_unsubscribe(&sub);
+	zcp_stop_offer(&good);
+	stop_damaged();
+}
+END_TEST
+
+START_TEST(a_publisher_outlives_a_reader_that_truncates_its_file)
+{
+	struct other bad;
+	zcp_pub *pub;
+
+	start_guarded();
+	start_other(&bad, read_nothing);
+	pub = offer_on("t");
+	for (uint64_t n = 0; n < 64; n++)
+		send_number(pub, n, n % 8 ? 8 : 100);
+	ck_assert_int_eq(zcp_send(pub, "x", 1, 0, 0), -ZCP_E_TIMEOUT);
+	cut_part("p1", cut_to(_i));
+	/* It gates no more. */
+	for (uint64_t n = 0; n < 1000; n++)
+		send_number(pub, n, n % 8 ? 8 : 100);
+	must_answer("STATUS");
+	kill_process(bad.pid);
+	zcp_stop_offer(&pub);
+	stop_damaged();
+}
+END_TEST
+
+static const char *const own_parts[] = { "p0", "bell", "pool", "data" };
+
+/* An error that names the file, not a signal. */
+START_TEST(who_finds_a_file_of_the_domain_truncated_says_which)
+{
+	const char *part = own_parts[_i];
+	zcp_pub *pub;
+	zcp_sub *sub;
+	zcp_msg msg;
+	int rc;
+
+	start_guarded();
+	sub = subscribe(ZCP_RELIABLE);
+	pub = offer_on("t");
+	send_number(pub, 0, 1000);
+	send_number(pub, 1, 1000);
+	expect(sub, 0);
+	cut_part(part, 0);
+	rc = zcp_take(sub, &msg);
+	for (int i = 0; i < 1000 && rc >= 0; i++) {
+		char text[1000] = "";
+
+		if (rc == 1 && msg.data != NULL)
+			rc = ((const volatile char *)msg.data)[999];
+		rc = zcp_send(pub, text, sizeof(text), 0, 0);
+		if (rc == -ZCP_E_TIMEOUT || rc == -ZCP_E_NOMEM)
+			rc = zcp_take(sub, &msg);
+	}
+	ck_assert_int_eq(rc, -ZCP_E_DAMAGED);
+	ck_assert_ptr_nonnull(strstr(zcp_errmsg(), part));
+	ck_assert_ptr_nonnull(strstr(zcp_errmsg(), "was truncated"));
+	zcp_unsubscribe(&sub);
+	zcp_stop_offer(&pub);
+	stop_damaged();
+}
+END_TEST
+
+static void read_unguarded(void *arg)
+{
+	zcp *on;
+	zcp_sub *sub;
+	zcp_msg msg;
+
+	signal(SIGBUS, SIG_DFL);	/* its parent's is not its own */
+	on = open_guarded("victim", 0);
+	need(zcp_subscribe(on, "t", NULL, &sub));
+	need(take_wait(sub, &msg));
+	zcp_release(sub, &msg);
+	if (write(((struct other *)arg)->ready[1], "", 1) != 1)
+		_exit(1);
+	for (;;)
+		if (zcp_take(sub, &msg) == 1)
+			zcp_release(sub, &msg);
+}
+
+/* What zcp_open(3) says of a program that does not ask for the guard. */
+START_TEST(without_the_guard_it_is_a_signal)
+{
+	struct other victim;
+	zcp_pub *pub;
+	int status;
+	char byte;
+
+	start_guarded();
+	pub = offer_on("t");
+	ck_assert_int_eq(pipe(victim.ready), 0);
+	victim.pid = in_process(read_unguarded, &victim);
+	eventually(a_reader_is_there, pub, "the reader");
+	send_number(pub, 1, 8);
+	ck_assert_int_eq(read(victim.ready[0], &byte, 1), 1);
+	cut_part("p0", 0);
+	ck_assert_int_eq(waitpid(victim.pid, &status, 0), victim.pid);
+	ck_assert(WIFSIGNALED(status) && WTERMSIG(status) == SIGBUS);
+	zcp_stop_offer(&pub);
+	stop_damaged();
+}
+END_TEST
+
+static volatile sig_atomic_t chained;
+
+static void on_own_bus(int sig, siginfo_t *info, void *context)
+{
+	void *page = (void *)((uintptr_t)info->si_addr & ~(uintptr_t)4095);
+
+	(void)sig;
+	(void)context;
+	chained++;
+	mmap(page, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1,
+	    0);
+}
+
+START_TEST(a_handler_that_was_there_before_gets_what_is_not_ours)
+{
+	struct sigaction act = { .sa_sigaction = on_own_bus,
+	    .sa_flags = SA_SIGINFO };
+	int fd = memfd_create("own", 0);
+	volatile char *own;
+
+	ck_assert_int_eq(sigaction(SIGBUS, &act, NULL), 0);
+	start_guarded();
+	ck_assert_int_eq(ftruncate(fd, 4096), 0);
+	own = mmap(NULL, 4096, PROT_READ, MAP_SHARED, fd, 0);
+	ck_assert_int_eq(ftruncate(fd, 0), 0);
+	ck_assert_int_eq(own[0], 0);
+	ck_assert_int_eq(chained, 1);
 	stop();
 }
 END_TEST
@@ -203,15 +467,6 @@ static void must_live(pid_t pid, const char *who)
 	ck_assert_msg(ended == 0, "%s ended with %#x", who, status);
 }
 
-static void must_answer(const char *request)
-{
-	char reply[CONTROL_REPLY];
-	uint64_t began = clock_ns();
-
-	must(control_call(bus_domain, request, reply, sizeof(reply),
-	    began + NS_PER_S));
-}
-
 /*
  * Whatever is changed in its files while it works, the daemon answers within a
  * second, neither it nor its members crash, and (which a build with
@@ -258,6 +513,15 @@ int main(void)
 	    a_reader_leaves_a_ring_with_a_damaged_tail_and_tells_the_loss, 0, 4);
 	tcase_add_test(t, who_comes_to_a_ring_with_a_damaged_tail_is_told);
 	tcase_add_test(t, a_tap_leaves_a_ring_with_a_damaged_tail);
+	tcase_add_loop_test(t,
+	    a_reader_outlives_a_publisher_that_truncates_its_file, 0, 4);
+	tcase_add_loop_test(t,
+	    a_publisher_outlives_a_reader_that_truncates_its_file, 0, 2);
+	tcase_add_loop_test(t,
+	    who_finds_a_file_of_the_domain_truncated_says_which, 0, 4);
+	tcase_add_test(t, without_the_guard_it_is_a_signal);
+	tcase_add_test(t,
+	    a_handler_that_was_there_before_gets_what_is_not_ours);
 	tcase_add_loop_test(t,
 	    a_daemon_whose_files_are_damaged_under_it_answers_within_a_second,
 	    0, 8);

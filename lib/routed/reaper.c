@@ -243,6 +243,21 @@ static void revive(struct routed *r, uint32_t slot)
 	match_demote(r, slot, false);
 }
 
+/* Its words are zeros from now on: a reader that gates nobody, a publisher whose
+ * ring is at its end. */
+static void look_for_cut(struct routed *r, uint32_t slot)
+{
+	const struct participant *p = &r->d.participants[slot];
+	struct watch *w = &r->watch[slot];
+
+	if (w->cut || !peer_cut(w->peer))
+		return;
+	w->cut = true;
+	log_warn("p%u (%.63s, pid %u) was truncated by its owner: what that "
+	    "participant holds or has published counts no more", slot, p->name,
+	    p->pid);
+}
+
 static void heartbeat(struct routed *r, uint32_t slot)
 {
 	struct participant *p = &r->d.participants[slot];
@@ -255,6 +270,7 @@ static void heartbeat(struct routed *r, uint32_t slot)
 
 	if (heart_look(&r->d, slot, p->incarnation, beat, &heart) < 0)
 		return;
+	look_for_cut(r, slot);
 	silent = heart.silence >= SILENT_PERIODS * r->d.m->heartbeat;
 	/* Without a pidfd nobody else brings the news, nor of one that executes
 	 * another program; and who has left, his farewell unheard, must not be

@@ -61,6 +61,7 @@ struct watch {
 	bool spared;			/* stalled, to be killed, and not ours to kill */
 	struct peer *peer;
 	bool exited;			/* its pidfd has said so */
+	bool cut;			/* it has been told that its file was truncated */
 	bool unseen;			/* it has been told that its life cannot
 					   be looked at */
 };

@@ -181,6 +181,11 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
 	(void)what;
 	heartbeats(r);
 	slow_look(r);
+	/* Behind the looks, which find it. */
+	if (domain_cut(&r->d) != NULL) {
+		event_base_loopbreak(r->base);
+		return;
+	}
 	if (r->settings.idle > 0 && retire(r)) {
 		log_info("ends, nobody is registered");
 		event_base_loopbreak(r->base);
@@ -325,6 +330,11 @@ int routed_run(struct routed *r, const struct settings *s,
 	if (event_base_dispatch(r->base) < 0)
 		rc = error_set(ZCP_E_SYS, "the event loop failed");
 	leave(r);
+	if (domain_cut(&r->d) != NULL)
+		rc = error_set(ZCP_E_DAMAGED, "%s of domain %s was truncated "
+		    "while this daemon served it: its participants have to end "
+		    "before another one can be made", domain_cut(&r->d),
+		    r->d.name);
 out:
 	free_event(signals.term);
 	free_event(signals.intr);
