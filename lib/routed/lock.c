@@ -78,8 +78,11 @@ static int claim_now(struct claim *c)
 		return rc < 0 ? rc : CLAIM_NONE;
 	if (fcntl(c->lock, F_SETLK, &lock) == 0)
 		return claim_holds(c) ? CLAIM_OURS : CLAIM_NONE;
-	return errno == EAGAIN || errno == EACCES || errno == EINTR ?
-	    CLAIM_TAKEN : error_sys("cannot lock %s/lock", c->site.dir);
+	if (errno == EINTR)
+		return CLAIM_NONE;
+	/* Linux says nothing else of a lock that another process has. */
+	return errno == EAGAIN ? CLAIM_TAKEN :
+	    error_sys("cannot lock %s/lock", c->site.dir);
 }
 
 int claim_try(struct claim *c)
@@ -128,12 +131,17 @@ int routed_pid(const char *domain, pid_t *pid)
 	return rc;
 }
 
-/* For messages; 0: unknown. */
-static int holder_of(int fd)
+/* Who has the lock, for a message. */
+static const char *holder_of(int fd, char text[32])
 {
 	pid_t pid;
 
-	return lock_holder(fd, &pid) < 0 ? 0 : (int)pid;
+	if (lock_holder(fd, &pid) < 0 || pid == 0)
+		return "its pid could not be seen";
+	if (pid < 0)
+		return "in another pid namespace";
+	snprintf(text, 32, "pid %d", (int)pid);
+	return text;
 }
 
 static bool another_serves(const char *domain)
@@ -149,6 +157,7 @@ int lock_take(struct routed *r)
 {
 	uint64_t deadline = deadline_after(LOCK_PATIENCE);
 	const char *domain = r->settings.domain;
+	char holder[32];
 	int rc;
 
 	r->claim = (struct claim)CLAIM_INIT;
@@ -161,8 +170,8 @@ int lock_take(struct routed *r)
 			return 1;
 		if (clock_ns() >= deadline)
 			return error_set(ZCP_E_BUSY, "domain %s has a daemon "
-			    "already (pid %d); zcp-routed --stop -d %s ends it",
-			    domain, holder_of(r->claim.lock), domain);
+			    "already (%s); zcp-routed --stop -d %s ends it",
+			    domain, holder_of(r->claim.lock, holder), domain);
 		usleep(10000);
 	}
 	return 0;
