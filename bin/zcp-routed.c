@@ -428,7 +428,7 @@ static int stop_daemon(const struct settings *s)
 	pid_t pid, now;
 	int rc;
 
-	if ((rc = routed_pid(s->domain, &pid)) < 0)
+	if ((rc = routed_end(s->domain, &pid)) < 0)
 		return cli_failed(rc);
 	if (pid == 0) {
 		cli_error("no route daemon runs for domain %s", s->domain);
@@ -438,11 +438,6 @@ static int stop_daemon(const struct settings *s)
 		cli_error("the route daemon of domain %s runs in another pid "
 		    "namespace: end it there", s->domain);
 		return CLI_PERMISSION;
-	}
-	if (kill(pid, SIGTERM) < 0) {
-		cli_error("cannot stop the route daemon of domain %s (pid %d): "
-		    "%s", s->domain, (int)pid, strerror(errno));
-		return errno == EPERM ? CLI_PERMISSION : CLI_ERROR;
 	}
 	while (routed_pid(s->domain, &now) == 0 && now == pid) {
 		if (clock_ns() > deadline) {

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "atomics.h"
@@ -45,11 +46,16 @@ int socket(int family, int type, int protocol)
 	return (int)syscall(SYS_socket, family, type, protocol);
 }
 
+/* The daemon ends as soon as its process has been looked for by its number; and
+ * how many signals were sent through such descriptors. */
+static bool ends_meanwhile;
+static unsigned signals;
+
 long syscall(long number, ...)
 {
 	long (*real)(long, ...) = (long (*)(long, ...))dlsym(RTLD_NEXT,
 	    "syscall");
-	long arg[6];
+	long arg[6], n;
 	va_list ap;
 
 	va_start(ap, number);
@@ -58,7 +64,13 @@ long syscall(long number, ...)
 	va_end(ap);
 	if (number == SYS_futex && arg[1] == FUTEX_WAKE)
 		stand_at(AT_WAKE);
-	return real(number, arg[0], arg[1], arg[2], arg[3], arg[4], arg[5]);
+	signals += number == SYS_pidfd_send_signal;
+	n = real(number, arg[0], arg[1], arg[2], arg[3], arg[4], arg[5]);
+	if (number == SYS_pidfd_open && ends_meanwhile) {
+		ends_meanwhile = false;
+		bus_kill();
+	}
+	return n;
 }
 
 static void *late_close(void *arg)
@@ -303,6 +315,32 @@ START_TEST(a_reply_to_another_request_is_not_taken_for_ones_own)
 }
 END_TEST
 
+/* ---- a daemon's number ----------------------------------------------------------------- */
+
+START_TEST(a_daemon_is_ended_by_its_lock_and_not_by_its_number)
+{
+	pid_t pid, found;
+	int status;
+
+	start(8);
+	ends_meanwhile = true;
+	signals = 0;
+	must(routed_end(bus_domain, &found));
+	ck_assert_uint_eq(signals, 0);
+	pid = bus_restart(&settings);
+	must(routed_end(bus_domain, &found));
+	ck_assert_int_eq(found, pid);
+	ck_assert_uint_eq(signals, 1);
+	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+	ck_assert_msg(WIFEXITED(status) && WEXITSTATUS(status) == 0,
+	    "the daemon ended with %#x", status);
+	must(routed_end(bus_domain, &found));
+	ck_assert_int_eq(found, 0);
+	bus_restart(&settings);
+	bus_stop();
+}
+END_TEST
+
 /* ---- fields of replies ------------------------------------------------------------- */
 
 START_TEST(a_number_in_a_reply_is_found_by_its_name)
@@ -373,6 +411,7 @@ int main(void)
 	    a_request_to_a_domain_that_was_made_anew_concerns_nobody);
 	tcase_add_test(t, a_participant_that_the_daemon_has_ended_is_told_so);
 	tcase_add_test(t, a_reply_to_another_request_is_not_taken_for_ones_own);
+	tcase_add_test(t, a_daemon_is_ended_by_its_lock_and_not_by_its_number);
 	tcase_add_test(t, a_number_in_a_reply_is_found_by_its_name);
 	tcase_add_test(t, an_error_of_the_daemon_keeps_its_code_and_its_numbers);
 	tcase_add_test(t, every_code_has_a_name_and_every_name_its_code);

@@ -6,6 +6,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -15,6 +16,7 @@
 #include "control.h"
 #include "error.h"
 #include "liveness.h"
+#include "pidfd.h"
 #include "routed.h"
 
 /* How long one on its way out, or zcp-gc, may keep it. */
@@ -129,6 +131,33 @@ int routed_pid(const char *domain, pid_t *pid)
 	rc = lock_holder(fd, pid);
 	close(fd);
 	return rc;
+}
+
+/* It may have ended meanwhile, and its number be another's: the lock is looked at
+ * again behind the descriptor. */
+static int end_process(const char *domain, pid_t pid)
+{
+	int fd = pidfd_of_process(pid), rc;
+	pid_t now = 0;
+
+	/* A kernel, or what stands for one, that has no such descriptors. */
+	if (fd < 0)
+		return errno == ESRCH || (errno == ENOSYS &&
+		    kill(pid, SIGTERM) == 0) ? 0 : -1;
+	rc = routed_pid(domain, &now) < 0 || (now == pid &&
+	    pidfd_kill(fd, SIGTERM) < 0 && errno != ESRCH) ? -1 : 0;
+	close(fd);
+	return rc;
+}
+
+int routed_end(const char *domain, pid_t *pid)
+{
+	int rc = routed_pid(domain, pid);
+
+	if (rc < 0 || *pid <= 0)
+		return rc;
+	return end_process(domain, *pid) == 0 ? 0 : error_sys("cannot stop the "
+	    "route daemon of domain %s (pid %d)", domain, (int)*pid);
 }
 
 /* Who has the lock, for a message. */

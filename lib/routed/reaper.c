@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "atomics.h"
@@ -14,15 +13,9 @@
 #include "error.h"
 #include "liveness.h"
 #include "log.h"
+#include "pidfd.h"
 #include "ring.h"
 #include "routed.h"
-
-#ifndef __NR_pidfd_open
-#define __NR_pidfd_open 434
-#endif
-#ifndef __NR_pidfd_send_signal
-#define __NR_pidfd_send_signal 424
-#endif
 
 #define DRAIN_FIRST (2 * NS_PER_MS)
 #define DRAIN_LAST (250 * NS_PER_MS)
@@ -93,7 +86,7 @@ static int pidfd_of(struct watch *w, const struct participant *p)
 	uint64_t start;
 	int rc, cause;
 
-	w->pidfd = (int)syscall(__NR_pidfd_open, (pid_t)p->pid, 0);
+	w->pidfd = pidfd_of_process((pid_t)p->pid);
 	if (w->pidfd < 0)
 		return ran_out(errno) ? cannot_watch(errno) : 0;
 	if ((cause = no_spare_descriptors(w->pidfd)) != 0) {
@@ -192,8 +185,7 @@ static bool kill_stalled(struct routed *r, uint32_t slot)
 	const struct participant *p = &r->d.participants[slot];
 	int fd = r->watch[slot].pidfd;
 
-	if (fd >= 0 && (syscall(__NR_pidfd_send_signal, fd, SIGKILL, NULL,
-	    0) == 0 || errno == ESRCH))
+	if (fd >= 0 && (pidfd_kill(fd, SIGKILL) == 0 || errno == ESRCH))
 		return true;
 	log_warn("participant %u: %s is demoted and not killed: %s", slot,
 	    p->name, fd >= 0 ? strerror(errno) : "this daemon has not "

@@ -433,6 +433,8 @@ bool claim_holds(const struct claim *c);
 int lock_take(struct routed *r);
 /* Who has the domain's lock: 0 nobody, -1 one of another pid namespace. */
 int routed_pid(const char *domain, pid_t *pid);
+/* Sends it SIGTERM, and nobody else who may have its number by then. */
+int routed_end(const char *domain, pid_t *pid);
 
 /* ---- adopt.c ------------------------------------------------------------- */
 
