@@ -10,6 +10,7 @@ enum {
 	DEFAULT_HOLDS = 64,
 	DEFAULT_CURSORS = 16,
 	PATTERN_CURSORS = 256,
+	REFRESHES = 100,		/* in one look, while the list changes */
 };
 
 /* ---- subscribing ---------------------------------------------------------------- */
@@ -356,16 +357,12 @@ static bool listed(const struct zcp_sub *sub, const struct feed *f)
 	return false;
 }
 
-int sub_refresh(struct zcp_sub *sub)
+static int follow_list(struct zcp_sub *sub)
 {
 	struct domain *d = &sub->bus->d;
 	const struct port *p = &d->ports[sub->port];
 	int rc = 0, damaged = 0;
 
-	for (uint32_t k = 0; k < sub->count && sub->pending > 0; k++)
-		try_join(sub, sub_feed(sub, k));
-	if (fact_load(sub->generation) == sub->links.generation)
-		return 0;
 	if (fact_load32(&p->serial) != sub->serial ||
 	    fact_load32(&p->state) != PORT_OPEN)
 		return (rc = bus_check(sub->bus)) < 0 ? rc : error_set(ZCP_E_ENDED, "the route daemon has ended the "
@@ -392,6 +389,23 @@ int sub_refresh(struct zcp_sub *sub)
 		sub->links.generation = UINT64_MAX;	/* try again */
 	list_feeds(sub);
 	return rc < 0 ? rc : damaged;
+}
+
+/*
+ * A publisher may go between the look at its link and the look at its ring, and
+ * then its last word is there: until the list stays the same, or whoever asks
+ * whether anything is left would be told that nothing is.
+ */
+int sub_refresh(struct zcp_sub *sub)
+{
+	int rc = 0;
+
+	for (uint32_t k = 0; k < sub->count && sub->pending > 0; k++)
+		try_join(sub, sub_feed(sub, k));
+	for (int pass = 0; pass < REFRESHES && rc == 0 && fact_load(
+	    sub->generation) != sub->links.generation; pass++)
+		rc = follow_list(sub);
+	return rc;
 }
 
 void sub_look_for_ends(struct zcp_sub *sub)

@@ -41,6 +41,7 @@ struct scene {
 	bool no_kills;
 	bool wraps;			/* port serials start over */
 	bool moves_tails;		/* the daemon does, of live rings, too */
+	bool hasty;			/* ended rings stay for nobody */
 	uint32_t pool;			/* chunks */
 };
 
@@ -207,6 +208,12 @@ static void publisher(void *arg)
 	need(zcp_offer(bus[role->bus], topic_of(role), &o, &pub));
 	if (role->readers > 0 && course.kill < 0)
 		need(zcp_pub_wait_readers(pub, role->readers, NEVER));
+	/* What a demoted reader misses while it joins is no loss: they are
+	 * there first. */
+	if (scene->hasty) {
+		zcp_stop_offer(&pub);
+		need(zcp_offer(bus[role->bus], topic_of(role), &o, &pub));
+	}
 	if (role->again) {
 		publish_some(pub, role, 0, half);
 		zcp_stop_offer(&pub);
@@ -519,6 +526,17 @@ static void add_again(void)
 	add("publisher", publisher, (struct role){ .bus = 0, .count = 12,
 	    .again = true });
 	add("reliable", reader, (struct role){ .bus = 1 });
+	add("lossy", reader, (struct role){ .bus = 2,
+	    .lossy = true, .depth = 2 });
+}
+
+/* Rings go, and their places are used again, before all that may lose them have
+ * read them, or have come at all. */
+static void add_unread(void)
+{
+	add("publisher", publisher, (struct role){ .bus = 0, .count = 18,
+	    .readers = 2, .again = true });
+	add("demoted", reader, (struct role){ .bus = 1 });
 	add("lossy", reader, (struct role){ .bus = 2,
 	    .lossy = true, .depth = 2 });
 }
@@ -859,6 +877,8 @@ static const struct scene scenes[] = {
 	{ "tap", add_tapped, .pool = 6 },
 	{ "a ring's place reused", add_again, .pool = 16 },
 	{ "a publisher dies", add_dying, .pool = 8 },
+	{ "a ring goes unread", add_unread, .may_lose = true, .hasty = true,
+	    .pool = 16 },
 	{ "redeeming", add_redeeming, .pool = 12 },
 	{ "two redeemers", add_two_redeemers, .pool = 8 },
 	{ "a demoted redeemer", add_redeeming, .may_lose = true, .pool = 12 },
@@ -951,6 +971,8 @@ static void make_domain(void)
 	settings.max_ports = 16;
 	settings.max_links = 128;
 	settings.heartbeat = 3600 * NS_PER_S;
+	if (scene->hasty)
+		settings.grace = 0;
 	inline_start(&settings);
 	if (scene->wraps)
 		fact_publish32(&inline_routed.d.m->serial_next, SERIAL_MASK - 2);
