@@ -341,7 +341,11 @@ struct port {
 	/* what is looked at now and then */
 	alignas(CACHE_LINE) uint64_t ended_behind; /* the registration that was
 				   the last when this port ended */
-	uint64_t reserved0[7];
+	shared_u64 missed;	/* subscriber: messages of publishers that it was
+				   never linked with, though it was there first */
+	shared_u32 missed_of;	/* serial of the last of those publishers */
+	shared_u32 unlinked;	/* publisher: 1, there is such a subscriber */
+	uint64_t reserved0[5];
 };
 _Static_assert(sizeof(struct port) == 192, "port is three lines");
 
@@ -448,6 +452,10 @@ struct mgmt {
 	shared_u64 cut;			/* retained messages given up for memory */
 	shared_u64 slow;		/* times a reliable reader was found slow */
 	shared_u64 long_holds;		/* times a chunk was found held for long */
+	/* what is being added to `missed`: see routed/missed.c */
+	shared_u64 missed_after;	/* the sum, when it is added */
+	shared_u32 missed_port;		/* to whose, and 1 more; 0: to nobody's */
+	shared_u32 missed_serial;	/* of the publisher; 0: none */
 	struct pool_descriptor pool[MAX_POOLS];
 };
 

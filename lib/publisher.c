@@ -292,7 +292,7 @@ EVERY void announce(struct zcp_pub *pub, uint64_t count)
 	head_store(ring, pub->head);
 	news_store(&ring->bytes, pub->bytes);
 	if (__builtin_expect(pub->readers.count == 0, 0) &&
-	    !pub->readers.gated)
+	    !pub->readers.expected)
 		news_store(&ring->unseen, pub->unseen += count);
 	fence_light(pub->symmetric);
 	if (__builtin_expect(somebody_sleeps(pub), 0))

@@ -164,6 +164,8 @@ int reader_set_load(struct reader_set *set, struct domain *d, uint32_t port)
 		set->count = count;
 		set->generation = set->links.generation;
 		set->gated = gated;
+		set->expected = gated ||
+		    fact_load32(&d->ports[port].unlinked) != 0;
 		return 0;
 	}
 	return error_set(ZCP_E_BUSY, "port %u: its readers keep changing", port);

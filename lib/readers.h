@@ -40,6 +40,8 @@ struct reader_set {
 	uint64_t generation;
 	struct link_list links;
 	bool gated;		/* nothing may go before one of them has joined */
+	bool expected;		/* somebody is to have what is published, be there
+				   a reader yet or not */
 };
 
 /*

@@ -362,6 +362,7 @@ static int follow_list(struct zcp_sub *sub)
 	struct domain *d = &sub->bus->d;
 	const struct port *p = &d->ports[sub->port];
 	int rc = 0, damaged = 0;
+	uint64_t missed;
 
 	if (fact_load32(&p->serial) != sub->serial ||
 	    fact_load32(&p->state) != PORT_OPEN)
@@ -377,6 +378,9 @@ static int follow_list(struct zcp_sub *sub)
 			drop(sub, i);
 	for (uint32_t i = 0; i < sub->cursors; i++)
 		bury(sub, i);
+	missed = fact_load(&p->missed);
+	sub->untold += missed - sub->missed;
+	sub->missed = missed;
 	for (uint32_t k = 0; k < sub->links.count && rc == 0; k++) {
 		rc = follow(sub, sub->links.link[k]);
 		/* Told once; the others are followed all the same. */

@@ -41,6 +41,7 @@ struct zcp_sub {
 	uint32_t next;			/* of order[] */
 	uint32_t pending;		/* feeds whose publisher is not ready */
 	bool held_back;			/* a feed had to wait for another */
+	uint64_t missed;		/* of port.missed: told */
 	uint64_t untold;		/* lost, to be reported by the next take */
 	struct spin spin;
 	struct zcp_waitset *set;	/* it belongs to, or NULL */

@@ -467,7 +467,8 @@ typedef struct zcp_sub_info {
 	uint32_t seen;		/* joined so far */
 	uint32_t died;		/* of those seen, ended by death */
 	uint32_t unfollowed;	/* lossy: came when as many as asked for were
-				   followed, and all of theirs is missed */
+				   followed; theirs is missed until a place is
+				   free, and told when it is, or at their end */
 	uint64_t messages;	/* taken so far */
 	uint64_t bytes;
 	uint64_t lost;		/* what the next take tells of included */

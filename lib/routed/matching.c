@@ -148,6 +148,24 @@ static void beyond_cursors(struct routed *r, uint32_t publisher,
 	    port_topic_text(r, subscriber), port_topic_text(r, publisher));
 }
 
+/*
+ * Has this publisher to be let in, though there is no cursor for it: a reader
+ * that may lose messages keeps nobody away; nor does one that is stopped, and
+ * has yet to be told of rings that have gone, for which its cursors stay.
+ */
+static bool may_miss(struct routed *r, uint32_t subscriber)
+{
+	const struct participant *reader = owner_of_port(r, subscriber);
+
+	if (!(port_of(r, subscriber)->flags & PORT_RELIABLE))
+		return true;
+	return reader != NULL &&
+	    fact_load32(&reader->flags) & PARTICIPANT_STALLED &&
+	    stall_demotes(r, port_owner(r, subscriber)) &&
+	    extent_count(links_of(r, subscriber)) <
+	    port_cursors(r, subscriber);
+}
+
 static int link_ports(struct routed *r, uint32_t publisher,
     uint32_t subscriber)
 {
@@ -161,8 +179,10 @@ static int link_ports(struct routed *r, uint32_t publisher,
 		part_from_ended(r, subscriber);
 		cursor = free_cursor(r, subscriber);
 	}
-	if (cursor == UINT32_MAX && !(s->flags & PORT_RELIABLE)) {
-		beyond_cursors(r, publisher, subscriber);
+	if (cursor == UINT32_MAX && may_miss(r, subscriber)) {
+		fact_publish32(&port_of(r, publisher)->unlinked, 1);
+		if (!(s->flags & PORT_RELIABLE))
+			beyond_cursors(r, publisher, subscriber);
 		return 0;
 	}
 	if (cursor == UINT32_MAX) {
@@ -196,7 +216,8 @@ static void tell(struct routed *r, uint32_t publisher)
 }
 
 /* Whose topics match: do they meet?  A publisher that ended does while its
- * history is kept; an unlisted one none but those who redeem its handles. */
+ * history is kept, or readers that missed it are to be told; an unlisted one
+ * none but those who redeem its handles. */
 static bool meet(const struct routed *r, uint32_t publisher,
     uint32_t subscriber)
 {
@@ -208,12 +229,8 @@ static bool meet(const struct routed *r, uint32_t publisher,
 		return false;
 	return is(r, subscriber, PORT_SUBSCRIBER, PORT_OPEN) &&
 	    (is(r, publisher, PORT_PUBLISHER, PORT_OPEN) ||
-	    retained(r, publisher));
+	    retained(r, publisher) || fact_load32(&p->unlinked) != 0);
 }
-
-/* What is done with each pair that meets; 0, or why to stop. */
-typedef int meeting(struct routed *r, uint32_t publisher, uint32_t subscriber,
-    void *arg);
 
 static int meet_topic(struct routed *r, uint32_t port, uint32_t topic,
     meeting *visit, void *arg)
@@ -234,7 +251,7 @@ static int meet_topic(struct routed *r, uint32_t port, uint32_t topic,
  * Everybody on the other side: of the port's own topic, and for a publisher
  * of the patterns that match it, for a pattern of the topics that it matches.
  */
-static int meet_all(struct routed *r, uint32_t port, meeting *visit, void *arg)
+int meet_all(struct routed *r, uint32_t port, meeting *visit, void *arg)
 {
 	uint32_t topic = port_topic(r, port);
 	const char *name = topic_text(r, topic);
@@ -464,6 +481,41 @@ static bool linked(const struct routed *r, uint32_t port, uint32_t other,
 	return false;
 }
 
+bool match_linked(struct routed *r, uint32_t publisher, uint32_t subscriber)
+{
+	uint64_t link;
+
+	return linked(r, publisher, subscriber, &link) &&
+	    linked(r, subscriber, publisher, &link);
+}
+
+static int link_late(struct routed *r, uint32_t publisher, uint32_t subscriber,
+    void *arg)
+{
+	bool *left = arg;
+
+	if (match_linked(r, publisher, subscriber))
+		return 0;
+	if (free_cursor(r, subscriber) == UINT32_MAX ||
+	    link_ports(r, publisher, subscriber) < 0)
+		*left = true;
+	return 0;
+}
+
+void match_late(struct routed *r)
+{
+	chain_each(&r->of_state, PORTS_OPEN, i, after) {
+		bool left = false;
+
+		if (r->shape[i].kind != PORT_PUBLISHER ||
+		    fact_load32(&port_of(r, i)->unlinked) == 0)
+			continue;
+		meet_all(r, i, link_late, &left);
+		if (!left)
+			fact_publish32(&port_of(r, i)->unlinked, 0);
+	}
+}
+
 /* A pair that meets: both lists name it, or neither did and now both do. */
 static int repair_pair(struct routed *r, uint32_t p, uint32_t s, void *arg)
 {
@@ -561,6 +613,7 @@ void match_repair(struct routed *r)
 	for (int l = 0; l < 2; l++)
 		chain_each(&r->of_state, lists[l], i, after)
 			remove_dangling(r, i);
+	missed_repair(r);
 	for (int l = 0; l < 2; l++)
 		chain_each(&r->of_state, lists[l], i, after)
 			if (r->shape[i].kind == PORT_PUBLISHER)

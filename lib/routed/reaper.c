@@ -285,6 +285,7 @@ void heartbeats(struct routed *r)
 
 	r->last_tick = now;
 	ports_closed_unheard(r);
+	match_late(r);
 	if (retain_expired(r))
 		drain_soon(r);
 	/* A daemon that slept with everybody else has no say in who is late. */

@@ -431,6 +431,9 @@ int port_add(struct routed *r, const struct registration *want)
 	p->depth = want->depth;
 	p->redeems = want->redeems;
 	fact_publish32(&p->unfollowed, 0);
+	fact_publish32(&p->unlinked, 0);
+	fact_publish32(&p->missed_of, 0);
+	fact_publish(&p->missed, 0);
 	/* Of whoever had the place before. */
 	news_store(&p->slow_since, 0);
 	r->lags_since[index] = 0;
@@ -471,6 +474,7 @@ void port_end(struct routed *r, uint32_t index, bool died)
 	r->drained_to[index] = UINT64_MAX;	/* not looked at yet */
 	port_become(r, index, died ? PORT_DEAD : PORT_CLOSED);
 	generation_bump(r, index);
+	missed_count(r, index);
 	if (publishes) {
 		bell_announce(domain_bell(&r->d,
 		    bell_of_topic(port_topic(r, index))));

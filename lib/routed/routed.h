@@ -279,6 +279,14 @@ void unmatch_port(struct routed *r, uint32_t port);
 void match_demote(struct routed *r, uint32_t slot, bool on);
 /* After adoption: completes or removes what a killed daemon left half done. */
 void match_repair(struct routed *r);
+/* What is done with each pair that meets; 0, or why to stop. */
+typedef int meeting(struct routed *r, uint32_t publisher, uint32_t subscriber,
+    void *arg);
+int meet_all(struct routed *r, uint32_t port, meeting *visit, void *arg);
+/* Do both lists name the pair? */
+bool match_linked(struct routed *r, uint32_t publisher, uint32_t subscriber);
+/* Links those for which there was no cursor and now there is. */
+void match_late(struct routed *r);
 /* The readers linked with a publisher that have not let it go. */
 uint32_t match_clinging(struct routed *r, uint32_t port);
 /* Tells them that the ring, whose tail is at its end, goes. */
@@ -294,6 +302,14 @@ bool holds_shown(struct routed *r, uint32_t port);
 /* The links of an ended publisher's readers that have let it go; true while
  * others are left. */
 bool match_part(struct routed *r, uint32_t port);
+
+/* ---- missed.c ------------------------------------------------------------ */
+
+/* A publisher has ended: whoever was there first and had no cursor for it is
+ * told how many messages it missed. */
+void missed_count(struct routed *r, uint32_t port);
+/* After adoption: completes what a killed daemon was counting. */
+void missed_repair(struct routed *r);
 
 /* ---- retain.c ------------------------------------------------------------ */
 

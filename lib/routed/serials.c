@@ -43,6 +43,7 @@ static void name_cursors(struct routed *r, uint32_t port)
 
 	if (fact_load32(&p->state) == PORT_FREE)
 		return;
+	name(r->serials_named, fact_load32(&p->missed_of));
 	for (uint32_t i = 0; i < p->slots &&
 	    (c = port_cursor(r, port, i)) != NULL; i++) {
 		name(r->serials_named, word_serial(cursor_load(c)));

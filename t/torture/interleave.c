@@ -125,6 +125,7 @@ struct role {
 	int bus;
 	const char *topic;		/* NULL: "t" */
 	uint32_t history, depth;
+	uint32_t cursors;		/* 0: as many as usual */
 	uint32_t count;			/* messages that it publishes */
 	int readers;			/* for which it waits before */
 	bool lossy, inline_only;
@@ -196,6 +197,14 @@ static void publish_some(zcp_pub *pub, const struct role *role, uint64_t seq,
 	zcp_uncork(pub);
 }
 
+/* In every other course: so that the ring's place is used again. */
+static void await_forgetting(void)
+{
+	for (int i = 0; i < 300 && scene->hasty && course.seed % 2 &&
+	    chain_first(&inline_routed.of_state, PORTS_ENDED) != CHAIN_END; i++)
+		fiber_pause();
+}
+
 static void publisher(void *arg)
 {
 	struct role *role = arg;
@@ -212,11 +221,13 @@ static void publisher(void *arg)
 	 * there first. */
 	if (scene->hasty) {
 		zcp_stop_offer(&pub);
+		await_forgetting();
 		need(zcp_offer(bus[role->bus], topic_of(role), &o, &pub));
 	}
 	if (role->again) {
 		publish_some(pub, role, 0, half);
 		zcp_stop_offer(&pub);
+		await_forgetting();
 		need(zcp_offer(bus[role->bus], topic_of(role), &o, &pub));
 		publish_some(pub, role, half, role->count);
 	} else
@@ -248,6 +259,10 @@ static void look_at(struct seen *seen, const zcp_msg *msg)
 /* Will nobody offer anything on this one's topic any more? */
 static bool publishing_is_over(const struct role *role)
 {
+	/* Of one that it has no cursor for a reader hears at its end. */
+	for (uint32_t i = 0; i < inline_routed.d.max_ports; i++)
+		if (fact_load32(&inline_routed.d.ports[i].unlinked) != 0)
+			return false;
 	for (int i = 0; i < BUSES; i++)
 		if (roles[i].publishes && !roles[i].over &&
 		    strcmp(topic_of(&roles[i]), topic_of(role)) == 0 &&
@@ -274,7 +289,7 @@ static void reader(void *arg)
 {
 	const struct role *role = arg;
 	zcp_sub_options o = { .lossy = role->lossy, .depth = role->depth,
-	    .holds = 2, .merge = role->merge };
+	    .holds = 2, .merge = role->merge, .publishers = role->cursors };
 	struct seen seen = { { 0 }, 0, 0 };
 	size_t at_once = 1 + (course.seed + (uint32_t)role->bus) % AT_ONCE;
 	zcp_msg msg[AT_ONCE];
@@ -296,10 +311,11 @@ static void reader(void *arg)
 				look_at(&seen, &msg[i]);
 			zcp_release_batch(sub, msg, (size_t)rc);
 		}
-		/* Who was killed before it offered anything wakes nobody. */
+		/* Who was killed before it offered anything wakes nobody, nor
+		 * does what publishing_is_over() alone looks at. */
 		if (more_to_come(sub, role))
-			need(zcp_wait(sub, course.kill < 0 ? NEVER :
-			    (int64_t)NS_PER_MS));
+			need(zcp_wait(sub, course.kill < 0 && !scene->hasty ?
+			    NEVER : (int64_t)NS_PER_MS));
 	}
 	zcp_unsubscribe(&sub);
 	if (roles[0].readers > 0 && seen.got + seen.lost != roles[0].count &&
@@ -394,6 +410,7 @@ static void daemon_role(void *arg)
 		}
 		fibers_lock();
 		drain(&inline_routed);
+		match_late(&inline_routed);
 		if (scene->moves_tails && fibers_random() % 2) {
 			inline_routed.last_sweep = 0;
 			sweep_all(&inline_routed, 0);
@@ -538,7 +555,7 @@ static void add_unread(void)
 	    .readers = 2, .again = true });
 	add("demoted", reader, (struct role){ .bus = 1 });
 	add("lossy", reader, (struct role){ .bus = 2,
-	    .lossy = true, .depth = 2 });
+	    .lossy = true, .depth = 2, .cursors = 1 });
 }
 
 /* Nobody reads the rival's, so that it fences for nobody: what it writes over
