@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -772,23 +773,37 @@ static bool one_death(void *arg)
 
 enum { FILES = 40 };
 
-/* Files of the application's on every number that was the library's. */
-static void close_and_reuse(int file[FILES])
+/* What there is in a child's life. */
+enum { PLAIN, POLLED, POLLED_BY_BOTH, LIVES };
+
+/* Files of the application's on every number that was the library's; or its
+ * eventfds. */
+static void close_and_reuse(int file[FILES], int life)
 {
 	for (int fd = 3; fd < 1000; fd++)
 		close(fd);
 	for (int i = 0; i < FILES; i++) {
+		if (life == POLLED_BY_BOTH) {
+			need(file[i] = eventfd(0, EFD_NONBLOCK));
+			continue;
+		}
 		file[i] = open("/tmp", O_TMPFILE | O_RDWR, 0600);
 		if (file[i] < 0 || write(file[i], "precious", 8) != 8)
 			_exit(5);
 	}
 }
 
-static void look_at_files(const int file[FILES])
+static void look_at_files(const int file[FILES], int life)
 {
 	for (int i = 0; i < FILES; i++) {
 		char text[16] = "";
 
+		if (life == POLLED_BY_BOTH) {
+			/* Nobody has written to it, or closed it. */
+			if (read(file[i], text, 8) >= 0 || errno != EAGAIN)
+				_exit(8);
+			continue;
+		}
 		if (lseek(file[i], 0, SEEK_END) != 8 ||
 		    pread(file[i], text, sizeof(text), 0) != 8 ||
 		    memcmp(text, "precious", 8) != 0)
@@ -811,7 +826,7 @@ static int take_one(zcp_sub *sub)
 /* With and without a descriptor to poll, which the helper thread feeds. */
 static void close_all_and_go_on(void *arg)
 {
-	bool polled = *(int *)arg;
+	int life = *(int *)arg;
 	zcp *bus = child_bus("closer");
 	zcp_pub *pub, *late;
 	int file[FILES], fd;
@@ -819,20 +834,20 @@ static void close_all_and_go_on(void *arg)
 
 	need(zcp_subscribe(bus, "t", NULL, &sub));
 	need(zcp_offer(bus, "t", NULL, &pub));
-	if (polled)
+	if (life != PLAIN)
 		need(zcp_sub_fd(sub));
-	close_and_reuse(file);
+	close_and_reuse(file, life);
 	for (int i = 0; i < 3; i++) {
 		need(zcp_send(pub, "a message that takes a chunk of its own",
 		    40, 0, PATIENCE));
 		need(take_one(sub));
 	}
-	look_at_files(file);
+	look_at_files(file, life);
 	/* Room for another port is committed in a file that was opened anew. */
 	need(zcp_offer(bus, "late", NULL, &late));
 	need(zcp_send(late, "x", 1, 0, 0));
-	look_at_files(file);
-	if (polled) {
+	look_at_files(file, life);
+	if (life != PLAIN) {
 		need(fd = zcp_sub_fd(sub));
 		for (int i = 0; i < FILES; i++)
 			if (fd == file[i])
@@ -842,14 +857,14 @@ static void close_all_and_go_on(void *arg)
 	zcp_stop_offer(&pub);
 	zcp_unsubscribe(&sub);
 	zcp_close(&bus);
-	look_at_files(file);
+	look_at_files(file, life);
 }
 
 START_TEST(an_applications_files_on_our_numbers_are_left_alone)
 {
 	start();
-	for (int polled = 0; polled < 2; polled++)
-		join_process(in_process(close_all_and_go_on, &polled));
+	for (int life = 0; life < LIVES; life++)
+		join_process(in_process(close_all_and_go_on, &life));
 	ck_assert_uint_eq(status_number("deaths"), 0);
 	all_chunks_come_back();
 	bus_stop();
