@@ -242,6 +242,53 @@ static pid_t fork_mortal(void)
 	return pid;
 }
 
+enum { OFFERS = 4, EACH = 3 };
+
+/* Each is taken or told to be lost, once. */
+static uint64_t account_for(zcp_sub *sub, uint64_t all)
+{
+	uint64_t deadline = deadline_after(PATIENCE), n = 0;
+	zcp_msg msg;
+	int rc;
+
+	while (n < all && clock_ns() < deadline)
+		if ((rc = zcp_take(sub, &msg)) == 0) {
+			need(zcp_wait(sub, NS_PER_S / 10));
+		} else if (rc == -ZCP_E_LAPPED) {
+			n += msg.lost;
+		} else {
+			need(rc);
+			zcp_release(sub, &msg);
+			n++;
+		}
+	return n;
+}
+
+/* A reader with few cursors looks elsewhere while publishers come and go, for
+ * longer than their rings stay. */
+static void miss_some(zcp *bus)
+{
+	zcp_sub_options few = { .lossy = 1, .publishers = 2 };
+	zcp_pub_options o = { .slots = 8 };
+	zcp_sub_info info;
+	zcp_sub *sub;
+	zcp_pub *pub;
+
+	need(zcp_subscribe(bus, "u", &few, &sub));
+	for (int i = 0; i < OFFERS; i++) {
+		need(zcp_offer(bus, "u", &o, &pub));
+		for (int k = 0; k < EACH; k++)
+			need(zcp_send(pub, "x", 1, 0, 0));
+		zcp_stop_offer(&pub);
+	}
+	if (account_for(sub, OFFERS * EACH) != OFFERS * EACH)
+		_exit(5);
+	need(zcp_sub_status(sub, &info));
+	if (info.messages + info.lost != OFFERS * EACH)
+		_exit(6);
+	zcp_unsubscribe(&sub);
+}
+
 /* All that clients ask of a daemon, whichever daemon it is. */
 static void busy_life(void *arg)
 {
@@ -258,6 +305,7 @@ static void busy_life(void *arg)
 	world_goes_on(&w, 4);
 	part_offer(&c);
 	part_stop_offer(&c);
+	miss_some(c.bus);
 	part_close(&c);
 	while (wait(NULL) > 0)
 		;
@@ -313,6 +361,10 @@ static bool kill_daemon(enum way way, uint64_t at)
 static void make_place(void)
 {
 	daemon_settings = bus_settings();
+	/* Rings that went unread go soon, and cursors are given soon. */
+	daemon_settings.grace = NS_PER_MS;
+	daemon_settings.heartbeat = 50 * NS_PER_MS;
+	daemon_settings.on_stall = STALL_WAIT;	/* a busy machine is no stop */
 	/* For its runtime directory and its name. */
 	bus_start(&daemon_settings);
 	bus_end_daemon();
