@@ -35,7 +35,9 @@ struct fiber {
 	char *stack;
 	struct store buffer[BUFFER];
 	unsigned stores;
-	enum { READY, SLEEPING, RESTING, DONE, KILLED } state;
+	enum { READY, SLEEPING, WAITING, RESTING, DONE, KILLED } state;
+	bool (*until)(void *);		/* waits for this */
+	void *until_arg;
 	uint64_t sleeps_on[WORDS];	/* places */
 	unsigned words;
 	bool overslept, rester;
@@ -221,6 +223,24 @@ void fiber_rest(void)
 	rests++;
 	give_turn_away();
 	current->state = READY;
+}
+
+void fiber_wait(bool (*until)(void *), void *arg)
+{
+	current->until = until;
+	current->until_arg = arg;
+	while (!until(arg)) {
+		current->state = WAITING;
+		give_turn_away();
+	}
+}
+
+static void end_waits(void)
+{
+	for (int i = 0; i < count; i++)
+		if (fibers[i].state == WAITING &&
+		    fibers[i].until(fibers[i].until_arg))
+			fibers[i].state = READY;
 }
 
 uint64_t stepped_load(const volatile void *word, unsigned size, int order)
@@ -526,7 +546,8 @@ static struct fiber *oversleeper(void)
 static bool all_done(void)
 {
 	for (int i = 0; i < count; i++)
-		if (fibers[i].state == READY || fibers[i].state == SLEEPING)
+		if (fibers[i].state == READY || fibers[i].state == SLEEPING ||
+		    fibers[i].state == WAITING)
 			return false;
 	return true;
 }
@@ -538,6 +559,7 @@ enum fibers_end fibers_run(void)
 	while (!all_done()) {
 		if (steps > STEPS_MOST)
 			return FIBERS_ENDLESS;
+		end_waits();
 		if ((f = ready_one()) == NULL && (f = oversleeper()) == NULL)
 			return FIBERS_STUCK;
 		current = f;
@@ -551,8 +573,8 @@ enum fibers_end fibers_run(void)
 
 void fibers_describe(void)
 {
-	static const char *const names[] = { "ready", "sleeping", "resting",
-	    "done", "killed" };
+	static const char *const names[] = { "ready", "sleeping", "waiting",
+	    "resting", "done", "killed" };
 
 	for (int i = 0; i < count; i++)
 		fprintf(stderr, "  %d %s: %s after %llu steps\n", i,

@@ -56,6 +56,9 @@ void fibers_unmap(const void *base);
 /* A step without an access: the payload is looked at in pieces. */
 void fiber_pause(void);
 
+/* Waits for something other than shared memory, as a read from a pipe does. */
+void fiber_wait(bool (*until)(void *), void *arg);
+
 /* The turn is over until others have had theirs; who does nothing but this and
  * what it finds to do (a daemon) is not waited for at the end. */
 void fiber_rest(void);

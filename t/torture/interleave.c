@@ -606,7 +606,8 @@ static uint32_t publish_what_goes(zcp_pub *pub, zcp_chunk *chunk,
 
 	while (done < count) {
 		uint32_t try = 1 + fibers_random() % (count - done);
-		int rc = zcp_publish_parts(pub, chunk, part + done, try, 0);
+		int rc = zcp_publish_parts(pub, chunk, part + done, try,
+		    fibers_random() % 2 ? NEVER : 0);
 
 		if (rc > 0)
 			done += (uint32_t)rc;
@@ -777,11 +778,15 @@ static void issuer(void *arg)
 	zcp_stop_offer(&pub);
 }
 
+static bool made_or_over(void *arg)
+{
+	return *(uint32_t *)arg < handles.made || handles.over ||
+	    fiber_killed(fiber_of[0]);
+}
+
 static bool handle_comes(uint32_t i)
 {
-	while (i >= handles.made && !handles.over &&
-	    !fiber_killed(fiber_of[0]))
-		fiber_pause();
+	fiber_wait(made_or_over, &i);
 	return i < handles.made;
 }
 
