@@ -183,18 +183,18 @@ static enum feed_end end_of(const struct feed *f)
 {
 	const struct port *p = &f->d->ports[f->port];
 	uint32_t state = fact_load32(&p->state);
+	bool ours = fact_load32(&p->serial) == f->serial;
 
+	if (state == PORT_OPEN && ours && !fact_load32(&f->ring->closed))
+		return END_NONE;
+	/* Its record may be another's by now. */
 	switch (over_state(last_word(f))) {
 	case OVER_CLOSED: return END_CLOSED;
 	case OVER_DIED: return END_DIED;
 	case OVER_NONE: break;
 	}
-	if (fact_load32(&f->ring->closed))
-		return END_CLOSED;
-	if (fact_load32(&p->serial) != f->serial || state == PORT_FREE)
-		return END_CLOSED;
-	return state == PORT_CLOSED ? END_CLOSED :
-	    state == PORT_DEAD ? END_DIED : END_NONE;
+	return state == PORT_DEAD && ours && !fact_load32(&f->ring->closed) ?
+	    END_DIED : END_CLOSED;
 }
 
 static bool founded(const struct feed *f)

@@ -417,8 +417,10 @@ void sub_look_for_ends(struct zcp_sub *sub)
 	for (uint32_t k = 0; k < sub->count; k++) {
 		struct feed *f = sub_feed(sub, k);
 		bool pending = f->state == FEED_PENDING;
+		uint64_t lost = feed_look_for_end(f);
 
-		note_loss(sub, f->cursor, feed_look_for_end(f));
+		if (lost > 0)
+			note_loss(sub, f->cursor, lost);
 		if (f->state != FEED_ENDED || f->told)
 			continue;
 		if (f == sub->current)
