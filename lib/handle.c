@@ -73,7 +73,7 @@ static void show(char shown[ZCP_HANDLE_SIZE], const char *text)
 {
 	size_t n;
 
-	for (n = 0; text[n] != '\0' && n < ZCP_HANDLE_SIZE - 1; n++)
+	for (n = 0; n < ZCP_HANDLE_SIZE - 1 && text[n] != '\0'; n++)
 		shown[n] = text[n] < ' ' || text[n] > '~' ? '?' : text[n];
 	shown[n] = '\0';
 	if (text[n] != '\0')
