@@ -354,7 +354,7 @@ static uint64_t all_committed(const struct claim *c)
 
 static int try_claimed(const struct settings *s, const struct claim *c)
 {
-	struct domain d;
+	struct domain d = { 0 };
 	int rc;
 
 	if ((rc = domain_create(s, c)) < 0)

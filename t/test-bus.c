@@ -803,7 +803,7 @@ END_TEST
 START_TEST(port_serials_that_wrap_pass_by_those_in_use)
 {
 	zcp_pub *old, *pub;
-	struct domain d;
+	struct domain d = { 0 };
 	uint32_t serial;
 	zcp_sub *sub;
 

@@ -716,7 +716,7 @@ END_TEST
  * pid since. */
 START_TEST(a_pid_that_was_given_again_keeps_nobody_alive)
 {
-	struct domain d;
+	struct domain d = { 0 };
 	pid_t pid;
 
 	start();

@@ -159,7 +159,7 @@ START_TEST(a_heart_is_judged_by_its_progress_not_by_its_clock)
 {
 	uint64_t beat = UINT64_MAX - 100;
 	struct heart heart;
-	struct domain d;
+	struct domain d = { 0 };
 
 	start();
 	attach(&d);
@@ -333,7 +333,7 @@ START_TEST(a_sweep_leaves_what_is_of_one_who_cannot_be_looked_at)
 {
 	struct sweep_report report;
 	shared_u64 announced = 0;
-	struct domain d;
+	struct domain d = { 0 };
 	struct peer *peer;
 	pid_t pid;
 
@@ -374,7 +374,7 @@ START_TEST(a_file_that_is_gone_is_seen_only_where_its_domain_is)
 {
 	char path[SEGMENT_PATH], aside[SEGMENT_PATH + 8];
 	char dir[SEGMENT_DIR_MOST];
-	struct domain d;
+	struct domain d = { 0 };
 	struct peer *peer;
 	zcp *bus;
 
@@ -467,7 +467,7 @@ START_TEST(why_a_peer_cannot_be_had_is_its_code)
 	uint16_t major = LAYOUT_MAJOR + 1;
 	char path[SEGMENT_PATH];
 	pid_t pid[MEMBERS];
-	struct domain d;
+	struct domain d = { 0 };
 	struct peer *peer;
 
 	start();
@@ -507,7 +507,7 @@ START_TEST(a_damaged_peers_code_reaches_the_caller)
 	const char *const topic = "t";
 	char path[SEGMENT_PATH], magic[8];
 	pid_t pid[MEMBERS];
-	struct domain d;
+	struct domain d = { 0 };
 	zcp_tap *tap;
 	zcp_sub *sub;
 	zcp *bus;
@@ -874,7 +874,7 @@ END_TEST
 static pid_t holder_of_slot(uint32_t slot)
 {
 	char path[SEGMENT_PATH];
-	struct domain d;
+	struct domain d = { 0 };
 	pid_t holder;
 	int fd;
 
@@ -1050,7 +1050,7 @@ static bool stand_still(void *arg, const struct sweep_item *item)
 static void sweep_and_stand(void *arg)
 {
 	struct sweep_report report;
-	struct domain d;
+	struct domain d = { 0 };
 
 	(void)arg;
 	need(domain_attach(&d, bus_domain, geteuid(), false));
@@ -1075,7 +1075,7 @@ static void hold_one(void *arg)
 /* A sweep is under way as serials start over; it stands in its process. */
 static pid_t wrap_under_a_sweep(zcp **bus)
 {
-	struct domain d;
+	struct domain d = { 0 };
 	pid_t pid;
 
 	start();

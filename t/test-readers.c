@@ -470,7 +470,7 @@ END_TEST
 /* Of all publishers, as a sleeper would. */
 static bool marked(bool mark)
 {
-	struct domain d;
+	struct domain d = { 0 };
 	uint32_t word = 0;
 
 	must(domain_attach(&d, bus_domain, geteuid(), false));

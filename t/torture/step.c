@@ -158,7 +158,7 @@ static void readers_read(struct world *w)
 /* A reader of the victim's topic sleeps, or so it looks. */
 static void somebody_sleeps(struct world *w)
 {
-	struct domain d;
+	struct domain d = { 0 };
 
 	(void)w;
 	must(domain_attach(&d, bus_domain, geteuid(), false));

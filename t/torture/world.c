@@ -181,7 +181,7 @@ static int count_faults(struct domain *d)
 
 void world_look(void)
 {
-	struct domain d;
+	struct domain d = { 0 };
 
 	ck_assert_int_eq(count_faults(&d), 0);
 	domain_detach(&d);
@@ -191,7 +191,7 @@ void world_look(void)
 static void world_is_clean(void)
 {
 	struct sweep_report report;
-	struct domain d;
+	struct domain d = { 0 };
 	int garbage = 0;
 
 	ck_assert_int_eq(count_faults(&d), 0);
