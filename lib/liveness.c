@@ -278,7 +278,10 @@ static enum fate judge_heart(const struct suspicion *s, uint64_t beat,
 		return FATE_ALIVE;
 	if (s->seen == SEEN_NOTHING)
 		return FATE_UNSEEN;
-	/* It may have registered just now, and not opened its file yet. */
+	/* It has registered, and has never had its file open: who takes long
+	 * to do so has not lost it. */
+	if (beat == 0 && s->seen == SEEN_THERE)
+		return FATE_OPEN;
 	if (heart.silence < LATE_PERIODS * period)
 		return FATE_OPEN;
 	if (s->seen == SEEN_HIDDEN)

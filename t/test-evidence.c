@@ -769,6 +769,24 @@ static bool one_death(void *arg)
 	return status_number("deaths") == 1;
 }
 
+START_TEST(one_that_takes_long_to_open_its_file_is_not_dead)
+{
+	char reply[512];
+	uint64_t until;
+
+	start();
+	must(control_call(bus_domain, "REGISTER:name=slow:nonce=77", reply,
+	    sizeof(reply), deadline_after(PATIENCE)));
+	until = clock_ns() + 6 * settings.heartbeat;
+	eventually(ticked, &until, "a few ticks");
+	ck_assert_uint_eq(status_number("participants"), 1);
+	ck_assert_uint_eq(status_number("deaths"), 0);
+	must(control_call(bus_domain, "UNREGISTER", reply, sizeof(reply),
+	    deadline_after(PATIENCE)));
+	bus_stop();
+}
+END_TEST
+
 /* ---- descriptors that are ours, and such that are not ---------------------------------- */
 
 enum { FILES = 40 };
@@ -1201,6 +1219,7 @@ int main(void)
 	    an_adoption_that_cannot_watch_the_living_changes_nothing);
 	tcase_add_test(t,
 	    gc_forgets_no_living_member_however_few_its_descriptors);
+	tcase_add_test(t, one_that_takes_long_to_open_its_file_is_not_dead);
 	tcase_add_test(t,
 	    an_applications_files_on_our_numbers_are_left_alone);
 	tcase_add_test(t,

@@ -138,7 +138,6 @@ static int member_create(struct routed *r, uint32_t slot, uint64_t incarnation,
 	member = s.base;
 	member->incarnation = incarnation;
 	member->slot = slot;
-	news_store(&member->beat, clock_ns());
 	if (uid != geteuid() && fchown(s.fd, uid, gid) < 0) {
 		rc = error_sys("cannot give %s to uid %u", path, (unsigned)uid);
 		unlink(path);
