@@ -339,7 +339,7 @@ static void settle(struct following *r, const zcp_sub_info *info)
 		wrong(&self->untold, "%llu messages are missing, %llu were "
 		    "told of", (unsigned long long)r->missing,
 		    (unsigned long long)self->told);
-	else if (self - shared->life < CALM &&
+	else if (self - shared->life < CALM && info->unfollowed == 0 &&
 	    self->told - r->missing > shared->killed)
 		wrong(&self->invented, "%llu messages are missing, %llu were "
 		    "told of", (unsigned long long)r->missing,

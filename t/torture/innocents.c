@@ -79,6 +79,17 @@ static void reply(struct self *s)
 		_exit(3);
 }
 
+zcp *open_patiently(const zcp_options *o)
+{
+	zcp *bus = NULL;
+	int rc = -1;
+
+	for (int i = 0; i < 20 && rc < 0; i++)
+		rc = zcp_open(&bus, o);
+	need(rc);
+	return bus;
+}
+
 static void open_all(struct self *s)
 {
 	zcp_options o = { .name = s->trait->name };
@@ -86,7 +97,7 @@ static void open_all(struct self *s)
 	zcp_sub_options lossy = { .lossy = 1, .depth = TURNS };
 	char topic[32];
 
-	need(zcp_open(&s->bus, &o));
+	s->bus = open_patiently(&o);
 	snprintf(topic, sizeof(topic), "%s", s->trait->name);
 	if (s->trait->lends || s->who == INNOCENT_OFFERS)
 		need(zcp_offer(s->bus, s->who == INNOCENT_SOURCE ? "s" : topic,

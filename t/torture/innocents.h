@@ -48,6 +48,10 @@ struct innocents {
 	struct domain d;		/* as this process sees it */
 };
 
+/* zcp_open() in a process of its own: who has not opened its file within two of
+ * these short heartbeats is let go of, and on a slow machine tries again. */
+zcp *open_patiently(const zcp_options *o);
+
 /* They register with a daemon that serves. */
 void innocents_start(struct innocents *in);
 
