@@ -15,8 +15,11 @@ enum {
 };
 
 
+struct site;
+
 /* How a daemon is asked, and what is learned on the way. */
 struct asking {
+	const struct site *at;	/* the daemon of this one; NULL: look for one */
 	bool start;		/* where there is none, start one */
 	uint64_t nonce;		/* of the request, which its reply repeats; or 0 */
 	bool unsure;		/* an attempt was sent and not answered: it may
@@ -68,10 +71,10 @@ int control_show(const char *domain, const char *token, uint64_t deadline,
  * Says what the next daemon would find out by itself: one attempt, and a
  * short wait until the daemon has done it.
  */
-void control_farewell(const char *domain, const char *request);
+void control_farewell(const struct site *at, const char *request);
 
 /* Sends without waiting for anything; losses do not matter to the caller. */
-void control_hint(const char *domain, const char *request);
+void control_hint(const struct site *at, const char *request);
 
 /* 64 random bits that tell a repeated request from a new one. */
 uint64_t control_nonce(void);

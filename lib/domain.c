@@ -202,6 +202,7 @@ int domain_attach_at(struct domain *d, const struct site *site, bool owner)
 	int rc;
 
 	prepare(d, site->domain, site->uid, site->dir);
+	d->site = *site;
 	d->owner = owner;
 	rc = attach_parts(d, owner);
 	if (rc < 0 && (d->m == NULL ? rc == -ZCP_E_SYS && errno == ENOENT :

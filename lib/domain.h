@@ -13,6 +13,7 @@
 #include "layout.h"
 #include "pool.h"
 #include "segment.h"
+#include "site.h"
 
 /* A member's file, mapped read-only (by the daemon: for writing). */
 struct peer {
@@ -32,6 +33,7 @@ struct pool_place {
 struct domain {
 	char name[DOMAIN_NAME + 1];
 	char dir[SEGMENT_DIR_MOST];	/* where its segments lie */
+	struct site site;		/* of the daemon that serves it */
 	uid_t uid;			/* of the daemon: owns the segments */
 	struct segment mgmt, bell, pool, data, data_write;
 	struct mgmt *m;
@@ -65,7 +67,6 @@ int domain_name(const char **name);
  * not ready yet, or just removed.  domain_detach() undoes it, also a failed
  * one.
  */
-struct site;
 int domain_attach_at(struct domain *d, const struct site *site, bool owner);
 void domain_detach(struct domain *d);
 /* The same of the domain that `uid` has in this environment. */

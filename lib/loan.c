@@ -187,7 +187,7 @@ static int wait_for_memory(struct zcp_pub *pub, uint32_t class, size_t size,
 	/* An idle publisher's ring is reclaimed by the daemon when asked. */
 	snprintf(what, sizeof(what), "SWEEP:size=%zu", size);
 	tenant_says(pub->bus, request, sizeof(request), what);
-	control_hint(pub->bus->d.name, request);
+	control_hint(&pub->bus->d.site, request);
 	rc = pub_wait(pub, pub->tail + 1, memory_may_be_back, true,
 	    until < deadline ? until : deadline);
 	if (rc == -ZCP_E_TIMEOUT && clock_ns() >= deadline)

@@ -223,10 +223,12 @@ static int attach(struct zcp *bus, const char *domain, const char *token,
 	return rc < 0 ? rc : -ZCP_E_BUSY;
 }
 
-/* A daemon of this user's would not find the segments of another's. */
+/* The daemon of the segments that are mapped, whatever the environment says by
+ * now. */
 static struct asking ask_daemon(const struct zcp *bus, uint64_t nonce)
 {
 	return (struct asking){
+		.at = &bus->d.site,
 		.start = bus->autostart && bus->d.uid == geteuid(),
 		.nonce = nonce,
 	};
@@ -399,7 +401,7 @@ void zcp_close(zcp **handle)
 		fact_publish(&bus->member->left, 1);
 	if (bus->incarnation != 0) {
 		tenant_says(bus, request, sizeof(request), "UNREGISTER");
-		control_farewell(bus->d.name, request);
+		control_farewell(&bus->d.site, request);
 	}
 	/* By then another one may have our slot, also one of this process. */
 	if (bus->member != NULL)
@@ -542,5 +544,5 @@ void port_release(struct zcp *bus, const struct place *place)
 	snprintf(request + n, sizeof(request) - (size_t)n, ":port=%" PRIu32
 	    ":serial=%" PRIu32, place->port, place->serial);
 	/* No daemon: the next one sees the port closed in p<n>. */
-	control_farewell(bus->d.name, request);
+	control_farewell(&bus->d.site, request);
 }

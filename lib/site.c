@@ -194,11 +194,11 @@ static uint64_t hash(const char *text)
 /* The last part of the domain's directory; 0: the runtime directory is not
  * there. */
 static int leaf_name(char leaf[SITE_LEAF], const char *runtime,
-    const char *domain)
+    const char *domain, char full[PATH_MAX])
 {
-	char full[PATH_MAX];
 	struct stat st;
 
+	full[0] = '\0';
 	if (runtime == NULL) {
 		snprintf(leaf, SITE_LEAF, "%s", domain);
 		return 1;
@@ -285,14 +285,17 @@ static int find_dir(struct site *s, const char *leaf)
 
 static int find(struct site *s, const char *runtime)
 {
-	char leaf[SITE_LEAF];
-	int rc = leaf_name(leaf, runtime, s->domain), there;
+	char leaf[SITE_LEAF], full[PATH_MAX];
+	int rc = leaf_name(leaf, runtime, s->domain, full), there;
 
 	if (rc < 0)
 		return rc;
 	there = rc == 0 ? 0 : find_dir(s, leaf);
 	if (there < 0 || (runtime == NULL && s->dir[0] == '\0'))
 		return there;
+	/* It is to be found from another working directory, too. */
+	if (runtime != NULL && *runtime != '/' && full[0] != '\0')
+		runtime = full;
 	return (rc = set_socket(s, runtime)) < 0 ? rc : there;
 }
 
@@ -353,16 +356,18 @@ static int make_once(struct site *s, const char *leaf, const char *runtime)
 int site_make(struct site *s, const char *domain)
 {
 	const char *runtime = site_runtime();
-	char leaf[SITE_LEAF];
+	char leaf[SITE_LEAF], full[PATH_MAX];
 	int rc;
 
 	*s = (struct site){ .uid = geteuid() };
 	snprintf(s->domain, sizeof(s->domain), "%s", domain);
 	if (runtime != NULL && make_dir(runtime) < 0 && errno != EEXIST)
 		return error_sys("cannot make runtime directory %s", runtime);
-	if ((rc = leaf_name(leaf, runtime, domain)) <= 0)
+	if ((rc = leaf_name(leaf, runtime, domain, full)) <= 0)
 		return rc < 0 ? rc : error_sys("runtime directory %s",
 		    runtime);
+	if (runtime != NULL && *runtime != '/')
+		runtime = full;
 	for (int try = 0; try < TRIES; try++)
 		if ((rc = make_once(s, leaf, runtime)) != 0)
 			return rc < 0 ? rc : 0;
@@ -374,6 +379,41 @@ void site_remove(const struct site *s)
 {
 	if (s->dir[0] != '\0' && rmdir(s->dir) == 0)
 		rmdir(s->home);		/* fails while it has other domains */
+}
+
+const char *site_socket_name(const struct site *s)
+{
+	static _Thread_local char path[SOCKET_PATH];
+	char home[64];
+
+	if (s->socket[0] != '\0')
+		return s->socket;
+	home_name(home, s->uid, 0);
+	snprintf(path, sizeof(path), "%.30s/%s/sock", home, s->domain);
+	return path;
+}
+
+void site_others(const char *domain, char text[128])
+{
+	DIR *dir = opendir(SEGMENT_DIR);
+	char path[SEGMENT_PATH + 256];
+	struct dirent *entry;
+	struct stat st;
+	unsigned uid;
+
+	text[0] = '\0';
+	while (dir != NULL && text[0] == '\0' &&
+	    (entry = readdir(dir)) != NULL) {
+		snprintf(path, sizeof(path), SEGMENT_DIR "/%s/%s",
+		    entry->d_name, domain);
+		if (sscanf(entry->d_name, "zcp-%u", &uid) == 1 &&
+		    uid != geteuid() && lstat(path, &st) == 0 &&
+		    S_ISDIR(st.st_mode) && st.st_uid == uid)
+			snprintf(text, 128, "; user %u has a domain of that "
+			    "name (sudo -u '#%u' ...)", uid, uid);
+	}
+	if (dir != NULL)
+		closedir(dir);
 }
 
 void site_aside(const struct site *s, char path[SOCKET_PATH])

@@ -68,6 +68,13 @@ int site_make(struct site *s, const char *domain);
 /* The domain's directory and then its user's, if they are empty. */
 void site_remove(const struct site *s);
 
+/* Its socket's path; where its user has no directory yet, what it would be. */
+const char *site_socket_name(const struct site *s);
+
+/* "; user 1000 has a domain of that name", for a message; "" where nobody has,
+ * or where this user may not look. */
+void site_others(const char *domain, char text[128]);
+
 /* Where its socket's name is kept aside: "gone" for "sock". */
 void site_aside(const struct site *s, char path[SOCKET_PATH]);
 

@@ -110,16 +110,16 @@ int control_show(const char *domain, const char *token, uint64_t deadline,
 	return 0;
 }
 
-void control_farewell(const char *domain, const char *request)
+void control_farewell(const struct site *at, const char *request)
 {
 	char reply[256];
 
-	control_call(domain, request, reply, sizeof(reply), 0);
+	control_call(at->domain, request, reply, sizeof(reply), 0);
 }
 
-void control_hint(const char *domain, const char *request)
+void control_hint(const struct site *at, const char *request)
 {
-	control_farewell(domain, request);
+	control_farewell(at, request);
 }
 
 uint64_t control_nonce(void)
