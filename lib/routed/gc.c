@@ -148,13 +148,15 @@ static void remove_socket(struct gc *g, const char *path)
 		    .file = path, .why = "no daemon listens at it" });
 }
 
-static void remove_sockets(struct gc *g)
+/* "gone" says of a domain that stays that it will be served again. */
+static void remove_sockets(struct gc *g, bool stays)
 {
 	char aside[SOCKET_PATH];
 
 	site_aside(&g->r.claim.site, aside);
 	remove_socket(g, g->r.claim.site.socket);
-	remove_socket(g, aside);
+	if (!stays)
+		remove_socket(g, aside);
 }
 
 /* The lock is ours, or on a dry run nobody's. */
@@ -164,7 +166,7 @@ static int remove_all(struct gc *g)
 
 	if (rc < 0)
 		return rc;
-	remove_sockets(g);
+	remove_sockets(g, false);
 	if (!g->dry)
 		domain_remove(&g->r.claim, 0);
 	return 0;
@@ -323,7 +325,7 @@ static int stand_in(struct gc *g)
 {
 	int rc;
 
-	remove_sockets(g);
+	remove_sockets(g, true);
 	g->r.settings.on_stall = (enum on_stall)fact_load32(
 	    &g->r.d.m->on_stall);
 	g->r.visit = on_garbage;
@@ -395,7 +397,7 @@ static int look(struct gc *g, bool served)
 	keep = worth_keeping(&g->r);
 	tell_dead(g, true);
 	if (keep)
-		remove_sockets(g);
+		remove_sockets(g, true);
 	return keep ? 0 : remove_all(g);
 }
 
@@ -434,7 +436,7 @@ static int only_a_socket(struct gc *g)
 	    lstat(g->r.claim.site.socket, &st) < 0 || !S_ISSOCK(st.st_mode))
 		return 0;
 	if (g->dry) {
-		remove_sockets(g);
+		remove_sockets(g, false);
 		return 0;
 	}
 	if ((rc = claim_make(&g->r.claim)) != CLAIM_OURS)

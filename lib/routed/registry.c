@@ -4,6 +4,7 @@
  * A record is filled while its state says FREE, and its state is stored
  * last; it is freed by its state alone, first.
  */
+#include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -20,6 +21,9 @@
 #include "own.h"
 #include "probes.h"
 #include "routed.h"
+
+/* Seconds; then it is looked again whether the name is free. */
+enum { BLOCKED_FOR = 5 };
 
 /* ---- topics --------------------------------------------------------------------- */
 
@@ -98,6 +102,8 @@ static void topic_count(struct routed *r, uint32_t port, uint32_t index, int by)
 static int find_slot(struct routed *r, uint64_t nonce, pid_t pid, uid_t uid,
     bool *repeated)
 {
+	uint64_t now = clock_ns();
+	uint32_t blocked = 0;
 	int vacant = -1;
 
 	*repeated = false;
@@ -111,16 +117,37 @@ static int find_slot(struct routed *r, uint64_t nonce, pid_t pid, uid_t uid,
 			return (int)i;
 		}
 		/* One that is watched is not free, whatever its record says. */
-		if (state == PARTICIPANT_FREE && vacant < 0 &&
-		    r->watch[i].routed == NULL)
+		if (state != PARTICIPANT_FREE || r->watch[i].routed != NULL)
+			continue;
+		if (r->watch[i].blocked > now)
+			blocked++;
+		else if (vacant < 0)
 			vacant = (int)i;
 	}
+	if (vacant < 0 && blocked > 0)
+		return error_set(ZCP_E_REFUSED, "something has the names of "
+		    "the files of %u participants, and all others are in use "
+		    "(ls -l %s/p*)", blocked, r->d.dir);
 	return vacant >= 0 ? vacant : error_set(ZCP_E_REFUSED, "all %u "
 	    "participants are in use, those that ended and left "
 	    "unread messages included (zcp-routed --max-participants)",
 	    r->d.max_participants);
 }
 
+/* What stands at a free slot's name is no file of ours, or unlink(2) would
+ * have removed it.  1: so it is. */
+static int pass_over(struct routed *r, uint32_t slot, const char *path)
+{
+	char what[64];
+
+	site_what(path, what);
+	r->watch[slot].blocked = clock_ns() + BLOCKED_FOR * NS_PER_S;
+	log_warn("%s is %s: its place is passed over for %d s (remove it)",
+	    path, what, BLOCKED_FOR);
+	return 1;
+}
+
+/* 1: something has the file's name, another slot will do. */
 static int member_create(struct routed *r, uint32_t slot, uint64_t incarnation,
     uid_t uid, gid_t gid)
 {
@@ -134,7 +161,7 @@ static int member_create(struct routed *r, uint32_t slot, uint64_t incarnation,
 	unlink(path);		/* of a slot that is free: a daemon was killed here */
 	if ((rc = segment_create(&s, path, PART_MEMBER, MEMBER_WINDOW,
 	    MEMBER_FIRST, instance, r->settings.mode)) < 0)
-		return rc;
+		return errno == EEXIST ? pass_over(r, slot, path) : rc;
 	member = s.base;
 	member->incarnation = incarnation;
 	member->slot = slot;
@@ -166,24 +193,39 @@ static void member_remove(struct routed *r, uint32_t slot)
 	unlink(path);
 }
 
+/* A slot with a new file, or that of a repeated request. */
+static int new_slot(struct routed *r, uint64_t nonce, pid_t pid, uid_t uid,
+    gid_t gid, bool *repeated)
+{
+	struct participant *p;
+	int slot, rc;
+
+	do {
+		slot = find_slot(r, nonce, pid, uid, repeated);
+		/* Who lives goes before what was left behind. */
+		while (slot < 0 && make_place(r))
+			slot = find_slot(r, nonce, pid, uid, repeated);
+		if (slot < 0 || *repeated)
+			return slot;
+		p = &r->d.participants[slot];
+		p->incarnation = fact_load(&r->d.m->incarnations) + 1;
+		fact_publish(&r->d.m->incarnations, p->incarnation);
+		rc = member_create(r, (uint32_t)slot, p->incarnation, uid,
+		    gid);
+	} while (rc == 1);
+	return rc < 0 ? rc : slot;
+}
+
 int participant_add(struct routed *r, const char *name, uint64_t nonce,
     pid_t pid, uid_t uid, gid_t gid)
 {
 	struct participant *p;
 	bool repeated;
-	int slot = find_slot(r, nonce, pid, uid, &repeated), rc;
+	int slot = new_slot(r, nonce, pid, uid, gid, &repeated), rc;
 
-	/* Who lives goes before what was left behind. */
-	while (slot < 0 && make_place(r))
-		slot = find_slot(r, nonce, pid, uid, &repeated);
 	if (slot < 0 || repeated)
 		return slot;
 	p = &r->d.participants[slot];
-	p->incarnation = fact_load(&r->d.m->incarnations) + 1;
-	fact_publish(&r->d.m->incarnations, p->incarnation);
-	if ((rc = member_create(r, (uint32_t)slot, p->incarnation, uid,
-	    gid)) < 0)
-		return rc;
 	p->pid = (uint32_t)pid;
 	p->uid = uid;
 	p->gid = gid;

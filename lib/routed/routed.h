@@ -62,6 +62,8 @@ struct watch {
 	struct peer *peer;
 	bool exited;			/* its pidfd has said so */
 	bool cut;			/* it has been told that its file was truncated */
+	uint64_t blocked;		/* clock_ns() until which the slot is passed
+					   over: something has its file's name */
 	bool unseen;			/* it has been told that its life cannot
 					   be looked at */
 };

@@ -47,12 +47,27 @@ static int socket_open(struct routed *r)
 	    bind(r->fd, (struct sockaddr *)&at, sizeof(at)) < 0)
 		rc = error_sys("cannot listen at %s", path);
 	umask(mask);
+	if (rc < 0 && errno == EADDRINUSE) {
+		char what[64];
+
+		site_what(path, what);
+		rc = error_set(ZCP_E_PERM, "cannot listen at %s: there is %s "
+		    "that this user cannot remove (choose another "
+		    "$ZCP_RUNTIME_DIR, or do without)", path, what);
+	}
 	r->socket_inode = rc == 0 && lstat(path, &st) == 0 ? st.st_ino : 0;
 	return rc;
 }
 
 /* Who removes a domain's files by hand makes room for another daemon, whose
  * socket is not ours to move. */
+static bool aside_is_ours(const struct routed *r)
+{
+	struct stat st;
+
+	return lstat(r->aside, &st) == 0 && st.st_ino == r->socket_inode;
+}
+
 static bool socket_is_ours(const struct routed *r)
 {
 	struct stat st;
@@ -272,12 +287,16 @@ static void free_event(struct event *event)
 static void leave(struct routed *r)
 {
 	if (socket_is_ours(r))
-		unlink(r->claim.site.socket);
+		rename(r->claim.site.socket, r->aside);
 	while (serve_one(r))
 		;
+	/* A domain that stays will be served again: whoever looks for it in
+	 * the runtime directory sees that by the name. */
 	if (domain_leave(r))
 		log_info("segments of domain %s stay for its participants, "
 		    "or for the history they left", r->d.name);
+	else if (aside_is_ours(r))
+		unlink(r->aside);
 }
 
 /* A participant takes two: its file and its pidfd. */
@@ -315,6 +334,10 @@ int routed_run(struct routed *r, const struct settings *s,
 	*r = (struct routed){ .settings = *s, .fd = -1, .claim = CLAIM_INIT,
 	    .started = clock_ns(), .last_tick = clock_ns() };
 	more_descriptors();
+	/* Its replies are signed with the one, its files belong to the other. */
+	if (getuid() != geteuid() && setreuid(geteuid(), geteuid()) < 0)
+		return error_sys("cannot become uid %u altogether",
+		    (unsigned)geteuid());
 	ignore_signals();
 	if ((rc = lock_take(r)) != 0 || (rc = guard_install()) < 0)
 		goto out;
@@ -323,9 +346,12 @@ int routed_run(struct routed *r, const struct settings *s,
 		rc = error_sys("cannot make an event loop");
 		goto out;
 	}
-	if ((rc = domain_set_up(r)) < 0 || (rc = socket_open(r)) < 0 ||
-	    (rc = add_events(r, &signals)) < 0)
+	if ((rc = domain_set_up(r)) < 0)
 		goto out;
+	if ((rc = socket_open(r)) < 0 || (rc = add_events(r, &signals)) < 0) {
+		domain_leave(r);
+		goto out;
+	}
 	ready(r);
 	if (event_base_dispatch(r->base) < 0)
 		rc = error_set(ZCP_E_SYS, "the event loop failed");
