@@ -66,6 +66,48 @@ load helper
     assert_equal "$(cat "$WORK/out")" here
 }
 
+@test "a daemon whose files were removed by hand leaves its successor's alone" {
+    spawn zcp-routed -f -q
+    local old=$!
+    eventually status_has "pid=$old "
+    rm -r "$(domain_dir)"
+    start_routed
+    zcp-pub --retain t -m kept
+    kill -TERM "$old"
+    ends_with 0 "$old"
+    run -0 zcp-sub -e -o -1 t
+    assert_output kept
+    leftovers_allowed=1
+}
+
+@test "a daemon that is slow to remove its files has the lock until it has" {
+    [ -z "${ZCP_SANITIZE:-}" ] || skip "a sanitizer wants to be loaded first"
+    cat >"$WORK/slow.c" <<'EOF'
+#define _GNU_SOURCE
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+int unlinkat(int dir, const char *name, int flags)
+{
+    if (strcmp(name, "data") == 0)
+        sleep(2);
+    return (int)syscall(SYS_unlinkat, dir, name, flags);
+}
+EOF
+    cc -shared -fPIC -o "$WORK/slow.so" "$WORK/slow.c"
+    spawn env LD_PRELOAD="$WORK/slow.so" zcp-routed -f -q
+    local old=$!
+    eventually status_has "pid=$old "
+    kill -TERM "$old"
+    eventually eval '[ ! -e "$ZCP_RUNTIME_DIR/$ZCP_DOMAIN.sock" ]'
+    # A client starts one as soon as it can; what that one makes stays.
+    zcp-pub --retain t -m kept 2>"$WORK/err" 3>&-
+    ends_with 0 "$old"
+    run -0 zcp-sub -e -o -1 t
+    assert_output kept
+    leftovers_allowed=1
+}
+
 @test "of ten that start at once one serves" {
     local pids=()
     for _ in $(seq 10); do
