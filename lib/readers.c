@@ -347,8 +347,15 @@ bool hold_next(const struct cursor *cursor, uint32_t holds, uint32_t *i)
 bool hold_set_collect(struct hold_set *set, const struct pools *pools,
     const struct cursor *cursor, uint32_t holds)
 {
-	for (uint32_t i = 0; hold_next(cursor, holds, &i); i++)
-		if (!hold_set_add(set, pools, hold_chunk(cursor, i)))
-			return false;
+	for (uint32_t w = 0; w * 64 < holds; w++) {
+		uint64_t used = holds_load(cursor, w);
+
+		if (holds - w * 64 < 64)
+			used &= (UINT64_C(1) << (holds - w * 64)) - 1;
+		for (; used != 0; used &= used - 1)
+			if (!hold_set_add(set, pools, hold_chunk(cursor,
+			    w * 64 + (uint32_t)__builtin_ctzll(used))))
+				return false;
+	}
 	return true;
 }

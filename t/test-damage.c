@@ -12,6 +12,7 @@
 #include "fuzz/image.h"
 #include "publisher.h"
 #include "scene.h"
+#include "subscriber.h"
 
 /* ---- tails --------------------------------------------------------------------- */
 
@@ -397,6 +398,47 @@ START_TEST(a_handler_that_was_there_before_gets_what_is_not_ours)
 }
 END_TEST
 
+/* ---- holds that are made up ------------------------------------------------------ */
+
+/* As many as it may have room for, of every chunk and of none. */
+static void hold_everything(void *arg)
+{
+	zcp_sub_options o = { .holds = MAX_HOLDS, .publishers = 8192 };
+	zcp *on = open_guarded("hog", 1);
+	zcp_sub *sub;
+
+	need(zcp_subscribe(on, "elsewhere", &o, &sub));
+	for (uint32_t i = 0; i < o.publishers; i++) {
+		struct cursor *c = subscription_cursor(sub->self, o.holds, i);
+
+		for (uint32_t h = 0; h < o.holds; h++)
+			hold_show(c, h, h % 2 ? chunk_id(h % 4 / 2, i % 16) :
+			    (i * o.holds + h) << 12);
+	}
+	other_ready(arg);
+}
+
+START_TEST(made_up_holds_keep_the_daemon_from_nothing)
+{
+	struct other hog;
+	zcp_pub *pub;
+
+	start_guarded();
+	start_other(&hog, hold_everything);
+	pub = offer_on("t");
+	for (int i = 0; i < 20; i++) {
+		control_hint(&bus->d.site, "SWEEP:size=4096");
+		must_answer("PING");
+		send_number(pub, 7, 8);
+	}
+	kill_process(hog.pid);
+	for (int i = 0; i < 20; i++)
+		must_answer(i % 2 ? "PING" : "STATUS");
+	zcp_stop_offer(&pub);
+	stop();
+}
+END_TEST
+
 /* ---- a live daemon ------------------------------------------------------------- */
 
 enum { DAMAGES = 4000, PINGS_EVERY = 8 };
@@ -519,6 +561,7 @@ int main(void)
 	    a_publisher_outlives_a_reader_that_truncates_its_file, 0, 2);
 	tcase_add_loop_test(t,
 	    who_finds_a_file_of_the_domain_truncated_says_which, 0, 4);
+	tcase_add_test(t, made_up_holds_keep_the_daemon_from_nothing);
 	tcase_add_test(t, without_the_guard_it_is_a_signal);
 	tcase_add_test(t,
 	    a_handler_that_was_there_before_gets_what_is_not_ours);

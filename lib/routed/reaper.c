@@ -27,17 +27,25 @@ enum { DESCRIPTORS_APART = 4 };
 
 /* The event ends with its watch, before the slot is given away again, so that it
  * brings no later tenant's news. */
+static void drain_in(struct routed *r, uint64_t ns)
+{
+	struct timeval when = { 0, (suseconds_t)(ns / 1000) };
+
+	if (r->drain != NULL)
+		event_add(r->drain, &when);
+}
+
 static void on_exit_of(evutil_socket_t fd, short what, void *arg)
 {
 	struct watch *w = arg;
-	uint32_t slot = (uint32_t)(w - w->routed->watch);
 
 	(void)fd;
 	(void)what;
 	/* The pidfd stays readable; what it had to say has been heard. */
 	event_del(w->exit);
 	w->exited = true;
-	reap(w->routed, slot);
+	w->routed->exits = true;
+	drain_in(w->routed, 0);
 }
 
 /*
@@ -154,7 +162,7 @@ void watch_remove(struct routed *r, uint32_t slot)
 	*w = (struct watch){ .pidfd = -1 };
 }
 
-void reap(struct routed *r, uint32_t slot)
+static void reap_one(struct routed *r, uint32_t slot)
 {
 	struct watch *w = &r->watch[slot];
 	enum fate fate;
@@ -167,10 +175,31 @@ void reap(struct routed *r, uint32_t slot)
 	if (fate == FATE_UNSEEN && !w->unseen)
 		log_warn("%s: it counts as alive", zcp_errmsg());
 	w->unseen = fate == FATE_UNSEEN;
-	if (!fate_ended(fate))
-		return;
-	participant_end(r, slot, fate == FATE_DIED);
-	drain(r);
+	if (fate_ended(fate))
+		participant_end(r, slot, fate == FATE_DIED);
+}
+
+void reap(struct routed *r, uint32_t slot)
+{
+	reap_one(r, slot);
+	if (fact_load32(&r->d.participants[slot].state) == PARTICIPANT_ENDED)
+		drain(r);
+}
+
+/* Those whose pidfds have spoken; a drain follows. */
+static void reap_exited(struct routed *r)
+{
+	uint32_t slot = 0;
+
+	for (; r->exits && slot < r->d.max_participants; slot++) {
+		if (r->watch[slot].exited)
+			reap_one(r, slot);
+		if (turn_over(r))
+			break;
+	}
+	r->exits = r->exits && slot < r->d.max_participants;
+	if (r->exits)
+		drain_in(r, 0);
 }
 
 /* ---- heartbeats --------------------------------------------------------------------- */
@@ -269,7 +298,7 @@ static void heartbeat(struct routed *r, uint32_t slot)
 	 * punished for his silence. */
 	if (heart.silence >= LATE_PERIODS * r->d.m->heartbeat ||
 	    fact_load(&member->left) != 0 || w->exit == NULL || w->exited)
-		reap(r, slot);
+		reap_one(r, slot);
 	if (fact_load32(&p->state) != PARTICIPANT_LIVE)
 		return;
 	if (silent && !stalled)
@@ -278,7 +307,7 @@ static void heartbeat(struct routed *r, uint32_t slot)
 		revive(r, slot);
 }
 
-void heartbeats(struct routed *r)
+void heartbeats_begin(struct routed *r)
 {
 	uint64_t now = clock_ns();
 	bool on_time = now - r->last_tick < 2 * r->d.m->heartbeat;
@@ -289,12 +318,21 @@ void heartbeats(struct routed *r)
 	if (retain_expired(r))
 		drain_soon(r);
 	/* A daemon that slept with everybody else has no say in who is late. */
-	if (!on_time)
-		return;
-	for (uint32_t i = 0; i < r->d.max_participants; i++)
+	r->beats_next = on_time ? 0 : r->d.max_participants;
+}
+
+bool heartbeats_go_on(struct routed *r)
+{
+	for (; r->beats_next < r->d.max_participants; r->beats_next++) {
+		uint32_t i = r->beats_next;
+
+		if (turn_over(r))
+			return false;
 		if (fact_load32(&r->d.participants[i].state) ==
 		    PARTICIPANT_LIVE && r->watch[i].peer != NULL)
 			heartbeat(r, i);
+	}
+	return true;
 }
 
 /* ---- draining ------------------------------------------------------------------------- */
@@ -488,14 +526,6 @@ bool drain(struct routed *r)
 	return left;
 }
 
-static void drain_in(struct routed *r, uint64_t ns)
-{
-	struct timeval when = { 0, (suseconds_t)(ns / 1000) };
-
-	if (r->drain != NULL)
-		event_add(r->drain, &when);
-}
-
 void drain_soon(struct routed *r)
 {
 	r->drain_since = clock_ns();
@@ -507,6 +537,7 @@ void drain_again(struct routed *r)
 {
 	uint64_t pause;
 
+	reap_exited(r);
 	if (r->sweep_wanted)
 		sweep_all(r, r->sweep_size);
 	if (!drain(r))

@@ -305,20 +305,45 @@ uint32_t holds_limit(const struct settings *s)
 	    usual < UINT32_MAX ? (uint32_t)usual : UINT32_MAX;
 }
 
+/* A cursor's line is looked at, too, however few holds are behind it. */
+static uint64_t holds_count(uint32_t kind, uint32_t cursors, uint32_t holds)
+{
+	enum { LEAST = 16 };
+
+	return kind != PORT_SUBSCRIBER ? 0 :
+	    (uint64_t)cursors * (holds < LEAST ? LEAST : holds);
+}
+
+static uint64_t holds_of(const struct routed *r, uint32_t port)
+{
+	const struct shape *s = &r->shape[port];
+
+	return holds_count(s->kind, s->slots, s->history);
+}
+
 static int check_holds(const struct routed *r, const struct registration *want)
 {
-	uint64_t has = 0, more = (uint64_t)want->slots * want->history;
-	uint32_t limit = holds_limit(&r->settings);
+	enum { ALL = 4 };
+	uint64_t has = 0, more = holds_count(want->kind, want->slots,
+	    want->history);
+	uint64_t limit = holds_limit(&r->settings);
 
 	if (want->kind != PORT_SUBSCRIBER)
 		return 0;
 	chain_each(&r->of_owner, want->participant, i, after)
-		has += (uint64_t)port_cursors(r, i) * r->shape[i].history;
-	return has + more <= limit ? 0 : error_set(ZCP_E_REFUSED,
-	    "%u cursors with %u holds each are too many beside the %" PRIu64
-	    " holds that p%u has room for: a participant's subscriptions may "
-	    "have room for %u (zcp-routed --max-holds)", want->slots,
-	    want->history, has, want->participant, limit);
+		has += holds_of(r, i);
+	if (has + more > limit)
+		return error_set(ZCP_E_REFUSED, "%u cursors with %u holds each "
+		    "are too many beside the %" PRIu64 " holds that p%u has "
+		    "room for: a participant's subscriptions may have room for "
+		    "%" PRIu64 " (zcp-routed --max-holds)", want->slots,
+		    want->history, has, want->participant, limit);
+	return r->holds_all + more <= ALL * limit ? 0 :
+	    error_set(ZCP_E_REFUSED, "%u cursors with %u holds each are too "
+	    "many beside the %" PRIu64 " holds that the subscriptions of all "
+	    "participants have room for: they may have room for %" PRIu64
+	    ", %d times --max-holds of zcp-routed", want->slots, want->history,
+	    r->holds_all, ALL * limit, ALL);
 }
 
 /* 1: it is, in the very file that is mapped; 0: not; < 0: could not look. */
@@ -402,6 +427,7 @@ static void port_enlist(struct routed *r, uint32_t index, uint32_t topic,
 {
 	chain_add(&r->of_topic, topic, index);
 	chain_add(&r->of_owner, slot, index);
+	r->holds_all += holds_of(r, index);
 	topic_count(r, index, topic, 1);
 }
 
@@ -411,6 +437,7 @@ static void port_delist(struct routed *r, uint32_t index)
 
 	chain_remove(&r->of_topic, index);
 	chain_remove(&r->of_owner, index);
+	r->holds_all -= holds_of(r, index);
 	if (topic != CHAIN_END)
 		topic_count(r, index, topic, -1);
 }

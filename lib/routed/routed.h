@@ -12,6 +12,7 @@
 #include <uthash.h>
 
 #include "chain.h"
+#include "clock.h"
 #include "domain.h"
 #include "readers.h"
 #include "site.h"
@@ -100,6 +101,9 @@ enum claim_state {
 	CLAIM_NONE,			/* there is nothing to claim */
 };
 
+/* What a tick does, and may go on with in the loop's next turn. */
+enum tick_stage { TICK_DONE, TICK_BEATS, TICK_SLOW };
+
 struct routed {
 	struct settings settings;
 	struct claim claim;
@@ -125,9 +129,15 @@ struct routed {
 	struct held *held;		/* by port, cursor and entry */
 	bool pool_empty[MAX_POOLS];	/* and it has been told */
 	uint32_t ticks;
+	uint64_t holds_all;		/* holds_count() of all subscriptions */
+	uint64_t turn_ends;		/* ns; 0: there is nobody to give way to */
+	enum tick_stage stage;		/* of the tick that is under way */
+	uint32_t beats_next;		/* slot that is looked at next */
+	uint32_t slow_next;		/* port */
+	bool exits;			/* a pidfd has said something */
 	uint64_t *serials_named;	/* bitmap, while serials wrap */
 	struct event_base *base;
-	struct event *socket, *tick, *drain;
+	struct event *socket, *tick, *drain, *more;
 	int fd;
 	ino_t socket_inode;		/* of claim.site.socket, as we bound it */
 	char aside[SOCKET_PATH];	/* see retire() */
@@ -167,6 +177,24 @@ void domain_remove(const struct claim *c, uint64_t instance);
 bool domain_absent(const struct claim *c);
 /* "p7" */
 bool part_of_member(const char *name);
+
+/* ---- turns --------------------------------------------------------------- */
+
+/*
+ * What one callback of the loop takes, about: what is left goes on in the next,
+ * so that requests are answered in between.  A sweep, a drain and an answer are
+ * not divided; holds_limit() bounds them.
+ */
+#define TURN (50 * NS_PER_MS)
+
+static inline void turn_begin(struct routed *r)
+{
+	r->turn_ends = clock_ns() + TURN;
+}
+static inline bool turn_over(const struct routed *r)
+{
+	return r->turn_ends != 0 && clock_ns() > r->turn_ends;
+}
 
 /* ---- known.c ------------------------------------------------------------- */
 
@@ -336,7 +364,9 @@ void reap(struct routed *r, uint32_t slot);	/* if it is dead */
  * not there (any more, or yet). */
 struct ring *port_ring(const struct routed *r, const struct port *p,
     uint32_t *slots);
-void heartbeats(struct routed *r);
+/* A tick's look at all hearts: begins; goes on, true when it is at its end. */
+void heartbeats_begin(struct routed *r);
+bool heartbeats_go_on(struct routed *r);
 /* It is stalled, as we or an earlier daemon found: until there is another beat
  * than the one that stands there now. */
 void stall_noted(struct routed *r, uint32_t slot);
@@ -358,7 +388,9 @@ void sweep_all(struct routed *r, uint64_t size);
 
 int slow_open(struct routed *r);
 void slow_close(struct routed *r);
-void slow_look(struct routed *r);	/* the tick's turn */
+/* The tick's turn: begins; goes on, true when it is at its end. */
+void slow_begin(struct routed *r);
+bool slow_go_on(struct routed *r);
 /* Counts what is in use: now, or when a loan has failed. */
 void pools_look(struct routed *r);
 

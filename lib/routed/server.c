@@ -156,7 +156,9 @@ static void on_request(evutil_socket_t fd, short what, void *arg)
 {
 	(void)fd;
 	(void)what;
-	for (int i = 0; i < DRAIN_BATCH && serve_one(arg); i++)
+	turn_begin(arg);
+	for (int i = 0; i < DRAIN_BATCH && !turn_over(arg) && serve_one(arg);
+	    i++)
 		;
 }
 
@@ -188,14 +190,29 @@ static bool retire(struct routed *r)
 	return true;
 }
 
-static void on_tick(evutil_socket_t fd, short what, void *arg)
+/* Of a tick; true when nothing of it is left. */
+static bool tick_goes_on(struct routed *r)
+{
+	turn_begin(r);
+	if (r->stage == TICK_BEATS && heartbeats_go_on(r)) {
+		r->stage = TICK_SLOW;
+		slow_begin(r);
+	}
+	if (r->stage == TICK_SLOW && slow_go_on(r))
+		r->stage = TICK_DONE;
+	if (r->stage != TICK_DONE)
+		event_active(r->more, EV_TIMEOUT, 0);
+	return r->stage == TICK_DONE;
+}
+
+static void on_more(evutil_socket_t fd, short what, void *arg)
 {
 	struct routed *r = arg;
 
 	(void)fd;
 	(void)what;
-	heartbeats(r);
-	slow_look(r);
+	if (!tick_goes_on(r))
+		return;
 	/* Behind the looks, which find it. */
 	if (domain_cut(&r->d) != NULL) {
 		event_base_loopbreak(r->base);
@@ -207,10 +224,23 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
 	}
 }
 
+static void on_tick(evutil_socket_t fd, short what, void *arg)
+{
+	struct routed *r = arg;
+
+	/* One that is under way goes on by itself. */
+	if (r->stage != TICK_DONE)
+		return;
+	heartbeats_begin(r);
+	r->stage = TICK_BEATS;
+	on_more(fd, what, arg);
+}
+
 static void on_drain(evutil_socket_t fd, short what, void *arg)
 {
 	(void)fd;
 	(void)what;
+	turn_begin(arg);
 	drain_again(arg);
 }
 
@@ -286,6 +316,9 @@ static void free_event(struct event *event)
  */
 static void leave(struct routed *r)
 {
+	/* What the next turn would have done. */
+	r->turn_ends = 0;
+	drain_again(r);
 	if (socket_is_ours(r))
 		rename(r->claim.site.socket, r->aside);
 	while (serve_one(r))
@@ -342,7 +375,8 @@ int routed_run(struct routed *r, const struct settings *s,
 	if ((rc = lock_take(r)) != 0 || (rc = guard_install()) < 0)
 		goto out;
 	if ((r->base = event_base_new()) == NULL ||
-	    (r->drain = event_new(r->base, -1, 0, on_drain, r)) == NULL) {
+	    (r->drain = event_new(r->base, -1, 0, on_drain, r)) == NULL ||
+	    (r->more = event_new(r->base, -1, 0, on_more, r)) == NULL) {
 		rc = error_sys("cannot make an event loop");
 		goto out;
 	}
@@ -369,6 +403,7 @@ out:
 	free_event(r->socket);
 	free_event(r->tick);
 	free_event(r->drain);
+	free_event(r->more);
 	domain_let_go(r);
 	clients_forget(r);
 	if (r->fd >= 0)

@@ -220,16 +220,28 @@ void slow_close(struct routed *r)
 	forget_released(r, true);
 }
 
-void slow_look(struct routed *r)
+void slow_begin(struct routed *r)
+{
+	r->ticks++;
+	r->slow_next = 0;
+	pools_look(r);
+}
+
+bool slow_go_on(struct routed *r)
 {
 	uint64_t now = clock_ns();
 
-	r->ticks++;
-	pools_look(r);
-	chain_each(&r->of_state, PORTS_OPEN, i, after)
-		if (r->shape[i].kind == PORT_SUBSCRIBER) {
-			look_at_reader(r, i, now);
-			look_at_holds(r, i, now);
-		}
+	for (; r->slow_next < r->ports_most; r->slow_next++) {
+		uint32_t i = r->slow_next;
+
+		if (turn_over(r))
+			return false;
+		if (chain_of(&r->of_state, i) != PORTS_OPEN ||
+		    r->shape[i].kind != PORT_SUBSCRIBER)
+			continue;
+		look_at_reader(r, i, now);
+		look_at_holds(r, i, now);
+	}
 	forget_released(r, false);
+	return true;
 }
