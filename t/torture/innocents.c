@@ -17,12 +17,14 @@ static const struct trait {
 	const char *name;
 	bool reads, lends, closes, stops;
 } traits[INNOCENTS] = {
-	[INNOCENT_SOURCE] = { "source", .lends = true },
-	[INNOCENT_HOLDER] = { "holder", .reads = true, .lends = true },
-	[INNOCENT_IDLE] = { "idle" },
-	[INNOCENT_OFFERS] = { "offers" },
-	[INNOCENT_CLOSED] = { "closed", true, true, .closes = true },
-	[INNOCENT_STOPPED] = { "stopped", true, true, .stops = true },
+	[INNOCENT_SOURCE] = { .name = "source", .lends = true },
+	[INNOCENT_HOLDER] = { .name = "holder", .reads = true, .lends = true },
+	[INNOCENT_IDLE] = { .name = "idle" },
+	[INNOCENT_OFFERS] = { .name = "offers" },
+	[INNOCENT_CLOSED] = { .name = "closed", .reads = true, .lends = true,
+	    .closes = true },
+	[INNOCENT_STOPPED] = { .name = "stopped", .reads = true, .lends = true,
+	    .stops = true },
 	[INNOCENT_HIDDEN] = { "hidden", true, true, true, true },
 };
 
