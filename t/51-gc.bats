@@ -234,3 +234,37 @@ garbage='chunks of .* would be freed, zcp-pub \(pid [0-9]+\) on t/default/defaul
     run -2 zcp-gc operand
     assert_output --partial operand
 }
+
+@test "what zcp 0.1.0 left goes, once nobody has it locked" {
+    local base part
+    base=/dev/shm/zcp.$(id -u).$ZCP_DOMAIN
+    for part in mgmt bell pool data p0; do echo old >"$base.$part"; done
+    touch "$base.other"
+    # As a member of that version has its file locked.
+    cat >"$WORK/lock.c" <<'EOF'
+#include <fcntl.h>
+#include <unistd.h>
+int main(int argc, char **argv)
+{
+    struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+    if (argc != 2 || fcntl(open(argv[1], O_RDWR), F_SETLK, &lock) < 0 || write(1, "locked", 6) != 6)
+        return 1;
+    return pause();
+}
+EOF
+    cc -o "$WORK/lock" "$WORK/lock.c"
+    spawn "$WORK/lock" "$base.p0" >"$WORK/out"
+    local member=$!
+    eventually grep -q locked "$WORK/out"
+    run -0 env -u ZCP_DOMAIN zcp-gc
+    refute_output --partial "$base"
+    kill -KILL "$member"
+    wait "$member" || true
+    run -0 env -u ZCP_DOMAIN zcp-gc -n
+    assert_output --partial "$base.mgmt would be removed"
+    run -0 env -u ZCP_DOMAIN zcp-gc
+    assert_output --regexp "$base.p0 removed, .*: zcp 0.1.0 left it, and nobody uses the domain"
+    run bash -c "echo $base.*"
+    assert_output "$base.other"
+    rm "$base.other"
+}

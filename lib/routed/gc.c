@@ -111,20 +111,6 @@ static bool tell_file(void *arg, const char *path, const struct stat *st)
 	return true;
 }
 
-/* 1: locked, by a member or a daemon; 0: not; < 0: could not look. */
-static int file_locked(const char *path)
-{
-	struct look_at look;
-	pid_t holder;
-	int rc;
-
-	if (look_begin(&look, path, O_RDONLY) < 0)
-		return errno == ENOENT ? 0 : error_sys("cannot open %s", path);
-	rc = lock_holder(look.fd, &holder);
-	look_end(&look);
-	return rc < 0 ? error_in(rc, "%s", path) : holder != 0;
-}
-
 /* Is any file of it locked?  Or why that is not known. */
 static bool file_in_use(void *arg, const char *path, const struct stat *st)
 {
@@ -544,5 +530,5 @@ int gc_all(bool dry, gc_tell *tell, gc_failed *failed, void *arg)
 			failed(arg, one);
 	}
 	names_free(&names);
-	return rc;
+	return rc < 0 ? rc : gc_old(dry, tell, arg);
 }

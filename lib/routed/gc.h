@@ -42,6 +42,12 @@ typedef void gc_tell(void *arg, const struct gc_item *item);
 int gc_domain(const char *domain, bool dry, gc_tell *tell, void *arg);
 
 /*
+ * gc_old.c: the files of domains as zcp 0.1.0 named them, which no program finds
+ * any more, if nobody has any of them locked.
+ */
+int gc_old(bool dry, gc_tell *tell, void *arg);
+
+/*
  * Every domain of this user, whatever its runtime directory is, in the order of
  * their names.  One that could not be judged, with the reason as message and
  * the code in `rc`, does not keep the rest.  0, or why none could be listed.

@@ -16,6 +16,7 @@
 #include "control.h"
 #include "error.h"
 #include "liveness.h"
+#include "own.h"
 #include "pidfd.h"
 #include "routed.h"
 
@@ -113,6 +114,19 @@ int claim_make(struct claim *c)
 	}
 	return rc != CLAIM_NONE ? rc : error_set(ZCP_E_BUSY, "cannot lock %s: "
 	    "others make and remove it", c->site.dir);
+}
+
+int file_locked(const char *path)
+{
+	struct look_at look;
+	pid_t holder;
+	int rc;
+
+	if (look_begin(&look, path, O_RDONLY) < 0)
+		return errno == ENOENT ? 0 : error_sys("cannot open %s", path);
+	rc = lock_holder(look.fd, &holder);
+	look_end(&look);
+	return rc < 0 ? error_in(rc, "%s", path) : holder != 0;
 }
 
 int routed_pid(const char *domain, pid_t *pid)

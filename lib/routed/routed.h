@@ -481,6 +481,9 @@ bool claim_holds(const struct claim *c);
  * -ZCP_E_BUSY names who has it.  1: settings.private, and another one serves.
  */
 int lock_take(struct routed *r);
+/* 1: another process has a lock on the file; 0: none has, or it is not there;
+ * < 0: could not look. */
+int file_locked(const char *path);
 /* Who has the domain's lock: 0 nobody, -1 one of another pid namespace. */
 int routed_pid(const char *domain, pid_t *pid);
 /* Sends it SIGTERM, and nobody else who may have its number by then. */
