@@ -596,6 +596,16 @@ FEW int send_late(struct zcp_pub *pub, const void *data, size_t size,
 	return rc;
 }
 
+/* The data is NULL, which only that of an empty message may be. */
+FEW int send_nowhere(struct zcp_pub *pub, const void *data, size_t size,
+    uint32_t kind, int64_t timeout)
+{
+	(void)data;
+	return size == 0 ? zcp_send(pub, "", 0, kind, timeout) :
+	    error_set(ZCP_E_ARG, "cannot publish on %s: the data is NULL, and "
+	    "is said to have %zu bytes", pub->topic, size);
+}
+
 FEW int send_in_chunk(struct zcp_pub *pub, const void *data, size_t size,
     uint32_t kind, int64_t timeout)
 {
@@ -605,9 +615,8 @@ FEW int send_in_chunk(struct zcp_pub *pub, const void *data, size_t size,
 	if (kind > UINT16_MAX)
 		return error_set(ZCP_E_ARG, "cannot publish on %s: type %u is "
 		    "more than 65535", pub->topic, kind);
-	if (data == NULL)
-		return error_set(ZCP_E_ARG, "cannot publish on %s: the data is "
-		    "NULL, and is said to have %zu bytes", pub->topic, size);
+	if (__builtin_expect(data == NULL, 0))
+		return send_nowhere(pub, data, size, kind, timeout);
 	if ((rc = zcp_loan(pub, size, &chunk, timeout)) < 0)
 		return rc;
 	memcpy(chunk.data, data, size);
@@ -620,8 +629,7 @@ FEW int send_in_chunk(struct zcp_pub *pub, const void *data, size_t size,
 int zcp_send(zcp_pub *pub, const void *data, size_t size, uint32_t kind,
     int64_t timeout)
 {
-	if (size > INLINE_SIZE || kind > UINT16_MAX ||
-	    __builtin_expect(data == NULL && size > 0, 0))
+	if (size > INLINE_SIZE || kind > UINT16_MAX || data == NULL)
 		return send_in_chunk(pub, data, size, kind, timeout);
 	return as_usual(pub) ? send_now(pub, data, size, kind, 0) :
 	    send_late(pub, data, size, kind, timeout);

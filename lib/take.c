@@ -431,6 +431,7 @@ static bool alone(const struct zcp_sub *sub)
 /* The turn is over, or its feed has nothing, or a loss: look around. */
 FEW int take_slow(struct zcp_sub *sub, zcp_msg *msg)
 {
+	bool looked = sub->turn > 0 && sub->polled;
 	enum took took;
 	int rc;
 
@@ -446,7 +447,8 @@ FEW int take_slow(struct zcp_sub *sub, zcp_msg *msg)
 	if ((rc = sub_refresh(sub)) < 0)
 		return rc;
 	sub->held_back = false;
-	if ((rc = take_any(sub, msg)) != 0)
+	/* A poller has just looked at its only feed, if it is that still. */
+	if (!(looked && sub->polled) && (rc = take_any(sub, msg)) != 0)
 		return rc;
 	/* One that waits for an end that is there needs not wait. */
 	if (sub->held_back) {
