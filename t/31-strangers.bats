@@ -2,9 +2,12 @@
 # What another user of the machine can do to a user's bus: nothing.
 load helper
 
+# Some versions of bats fail a file whose setup_file skips.
 setup_file() {
-    [ "$(id -u)" = 0 ] || skip "needs root to become other users"
-    command -v setpriv >/dev/null || skip "needs setpriv"
+    if [ "$(id -u)" != 0 ] || ! command -v setpriv >/dev/null; then
+        export no_strangers=1
+        return
+    fi
     # Where we are built may not be for others to look into.
     STAGE=$(mktemp -d /tmp/zcp-strangers-XXXXXX)
     export STAGE
@@ -15,6 +18,12 @@ setup_file() {
     cp "$bin"/zcp-{routed,gc,top} "$STAGE"
     cp "$bin"/../lib/.libs/libzcp.so.0 "$STAGE" 2>/dev/null || true
     chmod -R a+rX "$STAGE"
+}
+
+eval "helper_$(declare -f setup)"
+setup() {
+    helper_setup
+    [ -z "${no_strangers:-}" ] || skip "needs root, and setpriv, to become other users"
 }
 
 teardown_file() { rm -rf "${STAGE:-}"; }
@@ -36,6 +45,8 @@ teardown() {
         kill -KILL "$pid" 2>/dev/null || true
         wait "$pid" 2>/dev/null || true
     done
+    # What spawn knows is the shell that became them.
+    for user in "$one" "$other" "$stranger"; do pkill -KILL -U "$user" -x 'stranger|socat' || true; done
     for user in "$one" "$other"; do as "$user" zcp-routed --stop 2>/dev/null || true; done
     rm -rf /dev/shm/zcp-{"$one","$other","$stranger"}* "$ZCP_RUNTIME_DIR"
 }
