@@ -127,6 +127,24 @@ static bool system_may_serve(const struct site *here)
 	    (here->dir[0] == '\0' || access(here->dir, F_OK) < 0);
 }
 
+int control_site(struct site *s, const char *domain)
+{
+	char path[SOCKET_PATH];
+	struct site here;
+	uid_t owner;
+	int rc = site_here(&here, domain);
+
+	*s = here;
+	if (rc != 0 || !system_may_serve(&here))
+		return rc;
+	system_path(path, domain, "sock");
+	if ((rc = socket_owner(path, &owner)) <= 0)
+		return rc;
+	if ((rc = site_find(s, owner, SYSTEM_DIR, domain)) == 0)
+		*s = here;
+	return rc;
+}
+
 /* Asks the daemon at a site, or looks for one.  Returns as send_at(). */
 static int send_request(const char *domain, const struct site *at,
     const char *request, struct way *way)

@@ -60,6 +60,10 @@ bool control_number(const char *reply, const char *key, uint64_t most,
 
 /* ---- control.c ---------------------------------------------------------------- */
 
+/* Where this environment's domain lies; where there is none, the system's, whose
+ * socket is in /run/zcp.  Returns as site_here(). */
+int control_site(struct site *s, const char *domain);
+
 /*
  * Shows the domain's token, if there is one to show: NULL is $ZCP_TOKEN.  The
  * daemon remembers the process.  Errors as control_ask(), -ZCP_E_ARG.

@@ -9,6 +9,7 @@
 
 #include "audit.h"
 #include "clock.h"
+#include "control.h"
 #include "delay.h"
 #include "facts.h"
 #include "participant.h"
@@ -34,7 +35,7 @@ static int find_site(struct zcp_observer *o, struct site *site)
 		    error_set(ZCP_E_NODAEMON, "there is no mgmt in %s (copies "
 		    "of the files of one domain are expected there)", o->copy);
 	}
-	if ((rc = site_here(site, o->name)) == 1)
+	if ((rc = control_site(site, o->name)) == 1)
 		return 0;
 	return rc < 0 ? rc : error_set(ZCP_E_NODAEMON, "there is no domain %s "
 	    "in %s", o->name, site->home[0] ? site->home : SEGMENT_DIR);

@@ -231,3 +231,24 @@ plant() {
     as "$one" env XDG_RUNTIME_DIR=relative HOME="$WORK" zcp-routed --stop
     run -69 as "$one" zcp-routed --status
 }
+
+# In a mount namespace with a /run of its own, $STAGE and what runs is root's.
+@test "the system's domain is found by clients, by those who look and by --stop" {
+    unshare -m true 2>/dev/null || skip "no mount namespace can be made here"
+    run -0 timeout 60 unshare -m bash -c '
+        set -e
+        mount -t tmpfs none /run && mkdir -m 755 /run/zcp
+        unset ZCP_RUNTIME_DIR
+        ZCP_RUNTIME_DIR=/run/zcp zcp-routed -q
+        zcp-pub --retain t -m system
+        zcp-sub -I 0 t
+        zcp-top -i 20ms
+        zcp-shmdump topics
+        zcp-routed --status
+        zcp-routed --stop
+        zcp-gc -q; ZCP_RUNTIME_DIR=/run/zcp zcp-pub --retain=1ms t -m ""; ZCP_RUNTIME_DIR=/run/zcp zcp-routed --stop' 3>&-
+    assert_line system
+    assert_line --partial "domain $ZCP_DOMAIN of uid 0"
+    assert_line --regexp "^t/default/default "
+    assert_line --partial "socket=/run/zcp/$ZCP_DOMAIN.sock"
+}

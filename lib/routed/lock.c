@@ -133,7 +133,7 @@ int routed_pid(const char *domain, pid_t *pid)
 {
 	struct site site;
 	char path[SEGMENT_PATH];
-	int rc = site_here(&site, domain), fd;
+	int rc = control_site(&site, domain), fd;
 
 	*pid = 0;
 	if (rc <= 0)
