@@ -1,4 +1,5 @@
 #include "inline.h"
+#include "site.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -120,6 +121,11 @@ void control_farewell(const struct site *at, const char *request)
 void control_hint(const struct site *at, const char *request)
 {
 	control_farewell(at, request);
+}
+
+int control_site(struct site *s, const char *domain)
+{
+	return site_here(s, domain);
 }
 
 uint64_t control_nonce(void)
