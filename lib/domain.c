@@ -25,6 +25,9 @@ int domain_name(const char **name)
 	    "name has 1 to 63 of A-Z a-z 0-9 . _ -", *name);
 }
 
+#define HEARTBEAT_LEAST UINT64_C(1000000)		/* ns: 1 ms */
+#define HEARTBEAT_MOST (UINT64_C(1) << 60)
+
 /* ---- attaching ----------------------------------------------------------- */
 
 static bool fits(const struct segment *s, uint64_t offset, uint64_t count,
@@ -49,6 +52,7 @@ static int load_shape(struct domain *d)
 	d->max_topics = m->max_topics;
 	d->max_ports = m->max_ports;
 	d->max_links = m->max_links;
+	d->heartbeat = m->heartbeat;
 	d->pools.count = m->pools;
 	if (d->pools.count == 0 || d->pools.count > MAX_POOLS ||
 	    d->max_ports >= 1u << LINK_PORT_BITS ||
@@ -61,6 +65,11 @@ static int load_shape(struct domain *d)
 	    bell_count(d->max_topics, d->max_ports), sizeof(struct bell))))
 		return error_set(ZCP_E_DAMAGED, "domain %s: the tables of its "
 		    "mgmt segment lie outside of it", d->name);
+	/* A heart that beats without a pause leaves time for nothing else, and
+	 * one that may be silent for no time is dead. */
+	if (d->heartbeat < HEARTBEAT_LEAST || d->heartbeat > HEARTBEAT_MOST)
+		return error_set(ZCP_E_DAMAGED, "domain %s: the heartbeat "
+		    "period in its mgmt segment is impossible", d->name);
 	d->participants = (struct participant *)(base + participants);
 	d->topics = (struct topic *)(base + topics);
 	d->ports = (struct port *)(base + ports);

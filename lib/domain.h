@@ -39,6 +39,7 @@ struct domain {
 	struct mgmt *m;
 	/* copies, checked when attached */
 	uint32_t max_participants, max_topics, max_ports, max_links;
+	uint64_t heartbeat;		/* period, ns */
 	struct pool_place pool_at[MAX_POOLS];
 	struct participant *participants;
 	struct topic *topics;

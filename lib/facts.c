@@ -84,7 +84,7 @@ void facts_domain(struct look *l)
 		l->rc = find_daemon(d, &daemon);
 	*f = (zcp_domain_facts){ .uid = head->uid, .layout_major = head->major,
 	    .layout_minor = head->minor, .instance = head->instance,
-	    .created = m->created, .heartbeat = m->heartbeat,
+	    .created = m->created, .heartbeat = d->heartbeat,
 	    .symmetric = d->symmetric, .copy = d->copy,
 	    .max_participants = d->max_participants,
 	    .max_topics = d->max_topics, .max_ports = d->max_ports,

@@ -227,7 +227,7 @@ int heart_look(struct domain *d, uint32_t slot, uint64_t incarnation,
 		rc = error_set(ZCP_E_SYS, "out of memory");
 	else
 		*heart = look_at_pulse(&d->pulse[slot], incarnation, beat,
-		    d->m->heartbeat);
+		    d->heartbeat);
 	pthread_mutex_unlock(&d->lock);
 	return rc;
 }
@@ -268,7 +268,7 @@ struct suspicion {
 static enum fate judge_heart(const struct suspicion *s, uint64_t beat,
     const struct stat *file)
 {
-	uint64_t period = s->d->m->heartbeat;
+	uint64_t period = s->d->heartbeat;
 	struct heart heart;
 	int rc;
 
@@ -406,7 +406,7 @@ static bool watch_on(struct domain *d, bool *known)
 void watch_hearts(struct domain *d)
 {
 	bool *known = calloc(d->max_participants, sizeof(*known));
-	uint64_t period = d->m->heartbeat, deadline, pause;
+	uint64_t period = d->heartbeat, deadline, pause;
 
 	if (period > WATCH_MOST)
 		period = WATCH_MOST;

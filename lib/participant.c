@@ -32,7 +32,7 @@ static void *beat(void *arg)
 
 		news_store(&bus->member->beat, clock_ns());
 		at = (uint64_t)next.tv_sec * NS_PER_S +
-		    (uint64_t)next.tv_nsec + bus->d.m->heartbeat;
+		    (uint64_t)next.tv_nsec + bus->d.heartbeat;
 		next.tv_sec = (time_t)(at / NS_PER_S);
 		next.tv_nsec = (long)(at % NS_PER_S);
 		while (!bus->stop && pthread_cond_timedwait(&bus->beat_cond,
@@ -49,6 +49,9 @@ static int start_beating(struct zcp *bus)
 	sigset_t all, old;
 	int rc;
 
+	/* The first one says that its file is open: it may be gone, or another
+	 * program, before the thread has run. */
+	news_store(&bus->member->beat, clock_ns());
 	pthread_mutex_init(&bus->beat_lock, NULL);
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);

@@ -1,5 +1,6 @@
 /* Damage by a member to its own words: a bit flipped in a tail, holds that it
  * made up.  Whoever reads them is told, and goes on. */
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -326,6 +327,38 @@ START_TEST(who_finds_a_file_of_the_domain_truncated_says_which)
 }
 END_TEST
 
+static void write_heartbeat(uint64_t period)
+{
+	char path[SEGMENT_PATH];
+	int fd;
+
+	bus_path(path, "mgmt");
+	ck_assert_int_ge(fd = open(path, O_WRONLY), 0);
+	ck_assert_int_eq(pwrite(fd, &period, sizeof(period),
+	    offsetof(struct mgmt, heartbeat)), sizeof(period));
+	close(fd);
+}
+
+/* Whoever believed it would beat without a pause, or bury the living. */
+START_TEST(a_heartbeat_period_that_cannot_be_is_damage)
+{
+	struct settings s = bus_settings();
+	zcp_options o = { .domain = bus_domain };
+	zcp *one;
+
+	bus_start(&s);
+	write_heartbeat(0);
+	ck_assert_int_eq(zcp_open(&one, &o), -ZCP_E_DAMAGED);
+	ck_assert_ptr_nonnull(strstr(zcp_errmsg(), "heartbeat period"));
+	write_heartbeat(UINT64_MAX);
+	ck_assert_int_eq(zcp_open(&one, &o), -ZCP_E_DAMAGED);
+	write_heartbeat(s.heartbeat);
+	must(zcp_open(&one, &o));
+	zcp_close(&one);
+	bus_stop();
+}
+END_TEST
+
 static void read_unguarded(void *arg)
 {
 	zcp *on;
@@ -563,6 +596,7 @@ int main(void)
 	    who_finds_a_file_of_the_domain_truncated_says_which, 0, 4);
 	tcase_add_test(t, made_up_holds_keep_the_daemon_from_nothing);
 	tcase_add_test(t, without_the_guard_it_is_a_signal);
+	tcase_add_test(t, a_heartbeat_period_that_cannot_be_is_damage);
 	tcase_add_test(t,
 	    a_handler_that_was_there_before_gets_what_is_not_ours);
 	tcase_add_loop_test(t,

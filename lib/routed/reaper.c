@@ -292,11 +292,11 @@ static void heartbeat(struct routed *r, uint32_t slot)
 	if (heart_look(&r->d, slot, p->incarnation, beat, &heart) < 0)
 		return;
 	look_for_cut(r, slot);
-	silent = heart.silence >= SILENT_PERIODS * r->d.m->heartbeat;
+	silent = heart.silence >= SILENT_PERIODS * r->d.heartbeat;
 	/* Without a pidfd nobody else brings the news, nor of one that executes
 	 * another program; and who has left, his farewell unheard, must not be
 	 * punished for his silence. */
-	if (heart.silence >= LATE_PERIODS * r->d.m->heartbeat ||
+	if (heart.silence >= LATE_PERIODS * r->d.heartbeat ||
 	    fact_load(&member->left) != 0 || w->exit == NULL || w->exited)
 		reap_one(r, slot);
 	if (fact_load32(&p->state) != PARTICIPANT_LIVE)
@@ -310,7 +310,7 @@ static void heartbeat(struct routed *r, uint32_t slot)
 void heartbeats_begin(struct routed *r)
 {
 	uint64_t now = clock_ns();
-	bool on_time = now - r->last_tick < 2 * r->d.m->heartbeat;
+	bool on_time = now - r->last_tick < 2 * r->d.heartbeat;
 
 	r->last_tick = now;
 	ports_closed_unheard(r);

@@ -283,7 +283,7 @@ struct signals {
 
 static int add_events(struct routed *r, struct signals *s)
 {
-	uint64_t us = r->d.m->heartbeat / 1000;
+	uint64_t us = r->d.heartbeat / 1000;
 	struct timeval every = { (time_t)(us / 1000000),
 	    (suseconds_t)(us % 1000000) };
 	int rc;
