@@ -240,7 +240,9 @@ static void audit_port(struct auditing *a, uint32_t port)
 {
 	const struct port *p = &a->d->ports[port];
 	uint32_t state = fact_load32(&p->state), kind = p->kind;
+	uint32_t serial = fact_load32(&p->serial);
 	struct peer *peer;
+	int rc;
 
 	if (state == PORT_FREE)
 		return;
@@ -249,9 +251,14 @@ static void audit_port(struct auditing *a, uint32_t port)
 		return;
 	}
 	audit_links(a, port);
-	if (peer_get(a->d, p->participant, p->incarnation, &peer) < 0)
+	rc = peer_get(a->d, p->participant, p->incarnation, &peer);
+	/* It may have been forgotten since, file and all. */
+	if (rc < 0 && fact_load32(&p->state) != PORT_FREE &&
+	    fact_load32(&p->serial) == serial)
 		fault(a, "port %u: %s", port, zcp_errmsg());
-	else if (kind == PORT_PUBLISHER)
+	if (rc < 0)
+		return;
+	if (kind == PORT_PUBLISHER)
 		audit_publisher(a, port, peer);
 	else if (state != PORT_DEAD)
 		audit_subscriber(a, port, peer);
