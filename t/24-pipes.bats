@@ -253,6 +253,8 @@ ticks_of() { awk '{ print $14 + $15 }' "/proc/$1/stat"; }
     reader -e t
     start_terminal
     type_in 'zcp-pub t; echo "status $?"' Enter
+    # What is typed earlier may be the shell's.
+    eventually status_has "publishers=1"
     type_in 'hello there' Enter
     eventually grep -q 'hello there' "$WORK/out"
     type_in C-d
