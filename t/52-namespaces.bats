@@ -200,6 +200,23 @@ goes_on_under_the_next() {
     eventually status_has "participants=0 .* deaths=0"
 }
 
+@test "where the daemon sees no pids, another process is not taken for a participant" {
+    contained zcp-routed -f -q --heartbeat 100ms
+    eventually status_has "domain="
+    spawn zcp-sub t
+    local reader=$!
+    eventually status_has "name=zcp-sub pid=0"
+    run ask "UNREGISTER:0"
+    assert_output --partial "code=PERM"
+    run ask "RELEASE:slot=0"
+    assert_output --partial "code=PERM"
+    status_has "subscribers=1"
+    # It names itself, and is heard.
+    kill -TERM "$reader"
+    eventually status_has "participants=0 .* deaths=0"
+    zcp-routed --stop
+}
+
 @test "participants open and end ports under a daemon in a namespace that does not see them" {
     zcp-routed -q --heartbeat 100ms 3>&-
     open_input

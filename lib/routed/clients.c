@@ -118,8 +118,10 @@ bool client_is(const struct routed *r, uint32_t slot, pid_t pid, uid_t uid,
 		return false;
 	if (r->watch[slot].pidfd >= 0)
 		return p->pid == (uint32_t)pid;
-	return (pid_namespace_here(&here) == 0 && p->pid_namespace == here &&
-	    p->pid == (uint32_t)pid) || (key != 0 && key == p->nonce);
+	/* 0: of another pid namespace, as which every process there shows. */
+	return (pid > 0 && pid_namespace_here(&here) == 0 &&
+	    p->pid_namespace == here && p->pid == (uint32_t)pid) ||
+	    (key != 0 && key == p->nonce);
 }
 
 /* ---- the token ------------------------------------------------------------------ */
