@@ -190,6 +190,21 @@ plant() {
     [ ! -e "$(home)" ]
 }
 
+@test "zcp-gc removes no socket of another user's daemon in a common directory" {
+    local common=$WORK/common
+    chmod 711 "$ZCP_RUNTIME_DIR" "$WORK"
+    mkdir -m 700 "$common"
+    chown "$one" "$common"
+    as "$one" env ZCP_RUNTIME_DIR="$common" zcp-routed -q 3>&-
+    # Root may, and has no such domain.
+    run -0 env ZCP_RUNTIME_DIR="$common" zcp-gc -d "$ZCP_DOMAIN"
+    assert_output ""
+    run -0 env ZCP_RUNTIME_DIR="$common" zcp-gc -n -d "$ZCP_DOMAIN"
+    assert_output ""
+    as "$one" env ZCP_RUNTIME_DIR="$common" zcp-pub t -m x
+    as "$one" env ZCP_RUNTIME_DIR="$common" zcp-routed --stop
+}
+
 @test "a participant's file that cannot be made costs its place alone" {
     local dir
     dir=$(home)/$ZCP_DOMAIN

@@ -121,12 +121,14 @@ static bool file_in_use(void *arg, const char *path, const struct stat *st)
 	return *used == 0;
 }
 
-/* A socket without a daemon. */
+/* A socket without a daemon.  In a runtime directory that several users have,
+ * the lock of this one's domain says nothing of another one's daemon. */
 static void remove_socket(struct gc *g, const char *path)
 {
 	struct stat st;
 
-	if (path[0] == '\0' || lstat(path, &st) < 0 || !S_ISSOCK(st.st_mode))
+	if (path[0] == '\0' || lstat(path, &st) < 0 ||
+	    !S_ISSOCK(st.st_mode) || st.st_uid != geteuid())
 		return;
 	if (g->dry || unlink(path) == 0)
 		g->tell(g->arg, &(struct gc_item){ .what = GC_SOCKET,
@@ -419,7 +421,8 @@ static int only_a_socket(struct gc *g)
 	int rc;
 
 	if (g->r.claim.site.socket[0] == '\0' ||
-	    lstat(g->r.claim.site.socket, &st) < 0 || !S_ISSOCK(st.st_mode))
+	    lstat(g->r.claim.site.socket, &st) < 0 ||
+	    !S_ISSOCK(st.st_mode) || st.st_uid != geteuid())
 		return 0;
 	if (g->dry) {
 		remove_sockets(g, false);
