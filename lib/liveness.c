@@ -62,20 +62,35 @@ static int read_stat(const char *path, uint64_t *start)
 	return parse_stat(text, start);
 }
 
+/* A /proc of another pid namespace (nsenter --pid alone, unshare --pid without
+ * --mount-proc) shows other processes under the same numbers.  0, or an error
+ * with errno. */
+static int look_at_proc(void)
+{
+	char self[16] = "";
+
+	if (readlink("/proc/self", self, sizeof(self) - 1) < 0)
+		return error_sys("cannot look at /proc/self");
+	if (atoi(self) == getpid())
+		return 0;
+	errno = EXDEV;
+	return error_set(ZCP_E_SYS, "/proc is that of another pid namespace");
+}
+
 int process_look(pid_t pid, uint64_t *start)
 {
 	char path[32];
-	int rc, cause;
+	int blind = look_at_proc(), rc, cause;
 
 	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
-	if ((rc = read_stat(path, start)) >= 0)
+	if (blind == 0 && (rc = read_stat(path, start)) >= 0)
 		return rc;
 	cause = errno;
 	/* It was not there, or is not any more; or /proc hides it. */
 	if (no_such_process(pid))
 		return 0;
 	errno = cause;
-	return error_sys("cannot read %s", path);
+	return blind < 0 ? blind : error_sys("cannot read %s", path);
 }
 
 int lock_holder(int fd, pid_t *holder)
@@ -180,7 +195,8 @@ static int process_maps(const struct domain *d, pid_t pid,
 	int rc;
 
 	snprintf(path, sizeof(path), "/proc/%d/maps", (int)pid);
-	if ((rc = find_in_maps(path, file)) != 0)
+	if ((rc = look_at_proc()) < 0 ||
+	    (rc = find_in_maps(path, file)) != 0)
 		return rc;
 	/* Where the lists of mappings name files otherwise than stat(2) does,
 	 * ours does not show what we map either. */
@@ -314,6 +330,14 @@ static int look_at_file(const char *path, struct witness *w)
 	return rc;
 }
 
+/* In another mount namespace the same name leads to another domain's member. */
+static enum fate not_here(const struct domain *d)
+{
+	error_set(ZCP_E_SYS, "%s is not the directory of the domain that is "
+	    "mapped", d->dir);
+	return FATE_UNSEEN;
+}
+
 /* Its words, its lock, and who maps it. */
 static enum fate judge(const struct suspicion *s)
 {
@@ -326,6 +350,8 @@ static enum fate judge(const struct suspicion *s)
 		/* Nobody can have a lock on a file that is not there. */
 		return s->seen == SEEN_GONE && errno == ENOENT &&
 		    domain_here(s->d) ? FATE_DIED : FATE_UNSEEN;
+	if (!domain_here(s->d))
+		return not_here(s->d);
 	if (w.news.left != 0)
 		return FATE_LEFT;
 	if (w.holder != 0)

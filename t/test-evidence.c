@@ -2,6 +2,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -135,6 +136,38 @@ START_TEST(a_zombie_is_seen_gone_and_only_by_who_can_look)
 	ck_assert_int_lt(process_look(pid, &start), 0);
 	descriptors(true);
 	ck_assert_int_eq(waitpid(pid, NULL, 0), pid);
+}
+END_TEST
+
+/* Number 1 here, and in this /proc somebody else. */
+static void look_at_oneself(void)
+{
+	uint64_t start;
+
+	if (process_look(getpid(), &start) >= 0 ||
+	    strstr(zcp_errmsg(), "another pid namespace") == NULL)
+		_exit(3);
+	/* What needs no /proc is seen all the same. */
+	_exit(process_look(30000, &start) == 0 ? 0 : 4);
+}
+
+static void in_another_pid_namespace(void *arg)
+{
+	pid_t pid;
+	int status;
+
+	(void)arg;
+	if (unshare(CLONE_NEWPID) < 0)
+		return;			/* only root may */
+	if ((pid = fork()) == 0)
+		look_at_oneself();
+	if (waitpid(pid, &status, 0) != pid || status != 0)
+		_exit(5);
+}
+
+START_TEST(a_proc_of_another_pid_namespace_tells_nothing)
+{
+	join_process(in_process(in_another_pid_namespace, NULL));
 }
 END_TEST
 
@@ -430,15 +463,66 @@ static void start_members(pid_t pid[MEMBERS])
 }
 
 /* Each has not been ended, and goes in order. */
-static void end_members(const pid_t pid[MEMBERS])
+static void end_members_of(const pid_t *pid, int count)
 {
 	ck_assert_uint_eq(status_number("deaths"), 0);
-	for (int i = 0; i < MEMBERS; i++) {
+	for (int i = 0; i < count; i++)
 		say(to_child[1], 'g');
-	}
-	for (int i = 0; i < MEMBERS; i++)
+	for (int i = 0; i < count; i++)
 		join_process(pid[i]);
 }
+
+static void end_members(const pid_t pid[MEMBERS])
+{
+	end_members_of(pid, MEMBERS);
+}
+
+/* By the same name as d.dir lies another domain, whose p0 says that it has left,
+ * and is nobody's. */
+static void make_another(char dir[SEGMENT_DIR_MOST])
+{
+	char path[SEGMENT_PATH];
+	uint64_t left = 1;
+	int fd;
+
+	strcpy(dir, "/tmp/zcp-another-XXXXXX");
+	ck_assert_ptr_nonnull(mkdtemp(dir));
+	segment_path(path, dir, "p0");
+	ck_assert_int_ge(fd = open(path, O_CREAT | O_WRONLY, 0600), 0);
+	ck_assert_int_eq(pwrite(fd, &left, sizeof(left),
+	    offsetof(struct member, left)), (ssize_t)sizeof(left));
+	close(fd);
+}
+
+START_TEST(a_file_of_another_domain_tells_nothing_of_a_member)
+{
+	char dir[SEGMENT_DIR_MOST], another[SEGMENT_DIR_MOST];
+	char path[SEGMENT_PATH];
+	struct domain d = { 0 };
+	pid_t pid;
+
+	start();
+	pipes();
+	pid = in_process(stay, NULL);
+	child_hears('o');
+	attach(&d);
+	ck_assert_int_eq(participant_fate(&d, 0), FATE_ALIVE);
+	/* As in a process that has another /dev/shm by now. */
+	make_another(another);
+	snprintf(dir, sizeof(dir), "%s", d.dir);
+	snprintf(d.dir, sizeof(d.dir), "%s", another);
+	ck_assert_int_eq(participant_fate(&d, 0), FATE_UNSEEN);
+	says("is not the directory of the domain");
+	snprintf(d.dir, sizeof(d.dir), "%s", dir);
+	ck_assert_int_eq(participant_fate(&d, 0), FATE_ALIVE);
+	segment_path(path, another, "p0");
+	unlink(path);
+	rmdir(another);
+	domain_detach(&d);
+	end_members_of(&pid, 1);
+	bus_stop();
+}
+END_TEST
 
 /* ---- the reason is the code ------------------------------------------------------------ */
 
@@ -1203,6 +1287,7 @@ int main(void)
 	tcase_set_timeout(t, 60);
 	tcase_add_test(t, a_process_that_cannot_be_looked_at_is_not_gone);
 	tcase_add_test(t, a_zombie_is_seen_gone_and_only_by_who_can_look);
+	tcase_add_test(t, a_proc_of_another_pid_namespace_tells_nothing);
 	tcase_add_test(t, a_lock_that_cannot_be_asked_for_is_not_free);
 	tcase_add_test(t, a_heart_is_judged_by_its_progress_not_by_its_clock);
 	tcase_add_test(t, a_publisher_without_descriptors_passes_over_nobody);
@@ -1211,6 +1296,7 @@ int main(void)
 	tcase_add_test(t,
 	    a_sweep_leaves_what_is_of_one_who_cannot_be_looked_at);
 	tcase_add_test(t, a_file_that_is_gone_is_seen_only_where_its_domain_is);
+	tcase_add_test(t, a_file_of_another_domain_tells_nothing_of_a_member);
 	tcase_add_test(t, why_a_peer_cannot_be_had_is_its_code);
 	tcase_add_test(t, a_damaged_peers_code_reaches_the_caller);
 	tcase_add_test(t, data_that_is_nowhere_is_an_argument_that_is_wrong);
