@@ -15,10 +15,12 @@
 
 enum { ROW = 64 };
 
-enum range_state { RANGE_FREE, RANGE_CHANGES, RANGE_GUARDED };
+enum range_state { RANGE_FREE, RANGE_CHANGES, RANGE_GUARDED,
+    RANGE_STEP = 4 };
 
 struct range {
-	_Atomic uint32_t state;		/* enum range_state */
+	_Atomic uint32_t state;		/* enum range_state, and RANGE_STEP for
+					   each change of the fields */
 	unsigned born;			/* fork generation */
 	uintptr_t base, end;
 	struct guard_marks marks;
@@ -39,38 +41,56 @@ static atomic_bool installed;
 
 /* ---- in the handler ------------------------------------------------------------- */
 
-/* The range of that address, or NULL.  It is being read or written to, so
+static enum range_state range_state(uint32_t word)
+{
+	return (enum range_state)(word % RANGE_STEP);
+}
+
+/* Is it the range of that address?  It may be given to other addresses while
+ * its fields are copied: they are believed if it was not. */
+static bool range_has(const struct range *r, uintptr_t at, struct range *copy)
+{
+	uint32_t state = atomic_load_explicit(&r->state, memory_order_acquire);
+
+	if (range_state(state) != RANGE_GUARDED)
+		return false;
+	copy->born = r->born;
+	copy->base = r->base;
+	copy->end = r->end;
+	copy->marks = r->marks;
+	atomic_thread_fence(memory_order_acquire);
+	return atomic_load_explicit(&r->state, memory_order_relaxed) ==
+	    state && copy->born == fork_generation && at >= copy->base &&
+	    at < copy->end;
+}
+
+/* The range of that address; false: none.  It is being read or written to, so
  * nobody may remove it now. */
-static const struct range *range_of(uintptr_t at)
+static bool range_of(uintptr_t at, struct range *range)
 {
 	for (struct row *row = rows; row != NULL; row = row->next)
-		for (int i = 0; i < ROW; i++) {
-			const struct range *r = &row->range[i];
-
-			/* Acquire: its fields were stored before. */
-			if (atomic_load_explicit(&r->state,
-			    memory_order_acquire) == RANGE_GUARDED &&
-			    r->born == fork_generation && at >= r->base &&
-			    at < r->end)
-				return r;
-		}
-	return NULL;
+		for (int i = 0; i < ROW; i++)
+			if (range_has(&row->range[i], at, range))
+				return true;
+	return false;
 }
 
 /* Zeros up to the end: behind a page that is missing there is nothing. */
 static bool cover(uintptr_t at)
 {
-	const struct range *r = range_of(at);
+	struct range r;
 
+	if (!range_of(at, &r))
+		return false;
 	at &= ~(page - 1);
-	if (r == NULL || mmap((void *)at, r->end - at, PROT_READ | PROT_WRITE,
+	if (mmap((void *)at, r.end - at, PROT_READ | PROT_WRITE,
 	    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) ==
 	    MAP_FAILED)
 		return false;
-	if (r->marks.cut != NULL)
-		*(volatile unsigned *)r->marks.cut = 1;
-	if (r->marks.stop != NULL)
-		*(volatile unsigned *)r->marks.stop = r->marks.stopped;
+	if (r.marks.cut != NULL)
+		*(volatile unsigned *)r.marks.cut = 1;
+	if (r.marks.stop != NULL)
+		*(volatile unsigned *)r.marks.stop = r.marks.stopped;
 	__atomic_fetch_add(&guard_hit_count, 1, __ATOMIC_RELEASE);
 	return true;
 }
@@ -131,16 +151,23 @@ int guard_install(void)
 	return rc;
 }
 
+static uint32_t become(uint32_t word, enum range_state state)
+{
+	return word - word % RANGE_STEP + (state == RANGE_CHANGES ?
+	    RANGE_STEP : 0) + state;
+}
+
 static bool claim(struct range *r)
 {
-	uint32_t state = RANGE_FREE;
+	uint32_t state = atomic_load_explicit(&r->state, memory_order_acquire);
 
 	/* A parent's are not ours, and its mappings have gone. */
-	if (atomic_load_explicit(&r->state, memory_order_acquire) ==
-	    RANGE_GUARDED && r->born != fork_generation)
-		state = RANGE_GUARDED;
+	if (range_state(state) == RANGE_CHANGES ||
+	    (range_state(state) == RANGE_GUARDED && r->born == fork_generation))
+		return false;
 	return atomic_compare_exchange_strong_explicit(&r->state, &state,
-	    RANGE_CHANGES, memory_order_acquire, memory_order_relaxed);
+	    become(state, RANGE_CHANGES), memory_order_acquire,
+	    memory_order_relaxed);
 }
 
 static struct range *new_range(void)
@@ -166,13 +193,16 @@ void guard_add(void *base, uint64_t size, struct guard_marks marks)
 
 	if (r == NULL)
 		return;
+	/* Whoever sees one of these sees that it changes. */
+	atomic_thread_fence(memory_order_release);
 	r->born = fork_generation;
 	r->base = (uintptr_t)base;
 	/* The last page is mapped whole. */
 	r->end = (r->base + size + page - 1) & ~(page - 1);
 	r->marks = marks;
 	/* Release: who sees it guarded sees its fields. */
-	atomic_store_explicit(&r->state, RANGE_GUARDED, memory_order_release);
+	atomic_store_explicit(&r->state, become(r->state, RANGE_GUARDED),
+	    memory_order_release);
 }
 
 void guard_remove(void *base)
@@ -180,14 +210,15 @@ void guard_remove(void *base)
 	for (struct row *row = rows; row != NULL; row = row->next)
 		for (int i = 0; i < ROW; i++) {
 			struct range *r = &row->range[i];
+			uint32_t state = atomic_load_explicit(&r->state,
+			    memory_order_acquire);
 
-			if (atomic_load_explicit(&r->state,
-			    memory_order_acquire) != RANGE_GUARDED ||
+			if (range_state(state) != RANGE_GUARDED ||
 			    r->base != (uintptr_t)base ||
 			    r->born != fork_generation)
 				continue;
-			atomic_store_explicit(&r->state, RANGE_FREE,
-			    memory_order_release);
+			atomic_store_explicit(&r->state, become(state,
+			    RANGE_FREE), memory_order_release);
 			return;
 		}
 }
