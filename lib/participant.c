@@ -144,6 +144,7 @@ static int keep_own(struct zcp *bus)
 		return 0;
 	own_remove(&bus->file);
 	kept_close(&bus->file.kept);
+	guard_remove(bus->own.base);
 	segment_close(&bus->own);
 	bus->member = NULL;
 	bus->d.sweeping = NULL;

@@ -1,10 +1,13 @@
 /* Damage by a member to its own words: a bit flipped in a tail, holds that it
  * made up.  Whoever reads them is told, and goes on. */
+#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -431,6 +434,52 @@ START_TEST(a_handler_that_was_there_before_gets_what_is_not_ours)
 }
 END_TEST
 
+/* ---- a file that is not kept --------------------------------------------------------- */
+
+static bool no_locks;
+
+int fcntl(int fd, int what, ...)
+{
+	va_list ap;
+	long arg;
+
+	va_start(ap, what);
+	arg = va_arg(ap, long);
+	va_end(ap);
+	if (no_locks && what == F_SETLK) {
+		errno = ENOLCK;
+		return -1;
+	}
+	return (int)syscall(SYS_fcntl, fd, what, arg);
+}
+
+/* What the application then has in its place is its own. */
+START_TEST(a_file_whose_lock_is_not_to_be_had_is_guarded_no_more)
+{
+	struct sigaction act = { .sa_sigaction = on_own_bus,
+	    .sa_flags = SA_SIGINFO };
+	zcp_options o = { .guard = 1 };
+	int fd = memfd_create("own", 0);
+	volatile char *own;
+	zcp *refused;
+
+	ck_assert_int_eq(sigaction(SIGBUS, &act, NULL), 0);
+	start_guarded();
+	no_locks = true;
+	ck_assert_int_eq(zcp_open(&refused, &o), -ZCP_E_SYS);
+	no_locks = false;
+	own = mmap(NULL, MEMBER_WINDOW, PROT_READ, MAP_SHARED | MAP_NORESERVE,
+	    fd, 0);
+	ck_assert_ptr_ne((void *)own, MAP_FAILED);
+	/* Where the kernel puts it, as far as it can be. */
+	ck_assert_int_eq(own[0], 0);
+	ck_assert_int_eq(own[MEMBER_WINDOW / 2], 0);
+	ck_assert_int_eq(own[MEMBER_WINDOW - 1], 0);
+	ck_assert_int_eq(chained, 3);
+	stop();
+}
+END_TEST
+
 /* ---- holds that are made up ------------------------------------------------------ */
 
 /* As many as it may have room for, of every chunk and of none. */
@@ -599,6 +648,8 @@ int main(void)
 	tcase_add_test(t, a_heartbeat_period_that_cannot_be_is_damage);
 	tcase_add_test(t,
 	    a_handler_that_was_there_before_gets_what_is_not_ours);
+	tcase_add_test(t,
+	    a_file_whose_lock_is_not_to_be_had_is_guarded_no_more);
 	tcase_add_loop_test(t,
 	    a_daemon_whose_files_are_damaged_under_it_answers_within_a_second,
 	    0, 8);
