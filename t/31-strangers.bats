@@ -185,9 +185,28 @@ plant() {
     run -5 as "$one" env ZCP_RUNTIME_DIR="$common" zcp-pub t -m x
     assert_output --partial "belongs to uid $stranger"
     run -5 as "$one" env ZCP_RUNTIME_DIR="$common" zcp-routed
-    assert_output --partial "there is a socket of uid $stranger that this user cannot remove"
+    assert_output --partial "there is a socket of uid $stranger, at which a daemon may listen"
     # Nothing is left of a start that failed.
     [ ! -e "$(home)" ]
+}
+
+@test "a daemon takes no socket from another user's, where it could" {
+    local common=$WORK/common
+    chmod 711 "$ZCP_RUNTIME_DIR" "$WORK"
+    mkdir -m 777 "$common"
+    chown "$other" "$common"
+    as "$other" env ZCP_RUNTIME_DIR="$common" zcp-routed -q 3>&-
+    run -5 as "$one" env ZCP_RUNTIME_DIR="$common" zcp-routed
+    assert_output --partial "there is a socket of uid $other, at which a daemon may listen"
+    run -5 env ZCP_RUNTIME_DIR="$common" zcp-routed
+    as "$other" env ZCP_RUNTIME_DIR="$common" zcp-pub t -m still
+    as "$other" env ZCP_RUNTIME_DIR="$common" zcp-routed --stop
+    # One that is dead is in nobody's way who can see that and remove it.
+    as "$other" env ZCP_RUNTIME_DIR="$common" zcp-routed -q 3>&-
+    pkill -KILL -U "$other" -x zcp-routed
+    eventually eval '! pgrep -U "$other" -x zcp-routed >/dev/null'
+    env ZCP_RUNTIME_DIR="$common" zcp-routed -q 3>&-
+    env ZCP_RUNTIME_DIR="$common" zcp-routed --stop
 }
 
 @test "zcp-gc removes no socket of another user's daemon in a common directory" {

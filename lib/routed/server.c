@@ -27,6 +27,32 @@ enum { DRAIN_BATCH = 256 };
  * from would stay the address that replies come from, and clients that check
  * it (socat's UNIX-SENDTO) would drop them.
  */
+/*
+ * May a daemon of another user listen there?  In a runtime directory that users
+ * have in common ours may be able to remove its socket, and must not.  A socket
+ * that nobody listens at refuses the connection; one that does not let us in
+ * says nothing.
+ */
+static bool another_user_may_listen(const struct sockaddr_un *at)
+{
+	struct stat st;
+	int fd, rc;
+
+	if (lstat(at->sun_path, &st) < 0 || st.st_uid == geteuid() ||
+	    !S_ISSOCK(st.st_mode))
+		return false;
+	fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return true;		/* could not look */
+	rc = connect(fd, (const struct sockaddr *)at, sizeof(*at));
+	if (rc < 0 && (errno == ECONNREFUSED || errno == ENOENT)) {
+		close(fd);
+		return false;
+	}
+	close(fd);
+	return true;
+}
+
 static int socket_open(struct routed *r)
 {
 	struct sockaddr_un at = { .sun_family = AF_UNIX };
@@ -40,6 +66,14 @@ static int socket_open(struct routed *r)
 	if (r->fd < 0)
 		return error_sys("cannot make a socket");
 	strcpy(at.sun_path, path);
+	if (another_user_may_listen(&at)) {
+		char what[64];
+
+		site_what(path, what);
+		return error_set(ZCP_E_PERM, "cannot listen at %s: there is %s, "
+		    "at which a daemon may listen (remove it if none does, or "
+		    "choose another $ZCP_RUNTIME_DIR)", path, what);
+	}
 	unlink(r->aside);		/* of one that was killed as it retired */
 	unlink(path);
 	mask = umask(0777 & ~r->settings.mode);
