@@ -188,7 +188,9 @@ static int reopen_own(struct zcp *bus)
 			    bus->path);
 		} else {
 			bus->file.kept = kept;
-			rc = lock_file(bus);
+			/* One without its lock would not be tried again. */
+			if ((rc = lock_file(bus)) < 0)
+				kept_close(&bus->file.kept);
 		}
 	}
 	look_end(&look);
