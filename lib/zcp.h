@@ -79,8 +79,8 @@ typedef struct zcp_options {
 				   one as a child process (zcp-routed --private,
 				   $ZCP_ROUTED or as found in $PATH), now and
 				   whenever a port is opened */
-	int guard;		/* 1: survive it when another process truncates
-				   its file, or one of the domain; installs a
+	int guard;		/* 1: survive when another process truncates its
+				   own file, or one of the domain; installs a
 				   handler of SIGBUS for the whole process */
 } zcp_options;
 
@@ -88,12 +88,13 @@ typedef struct zcp_options {
  * zcp_open - attach this process to a domain.
  *   options  may be NULL; copied
  * Registers with the daemon, maps the segments and starts the thread that
- * beats this process's heart (all signals blocked in it).  Keeps one
+ * beats this process's heart (all signals but SIGBUS blocked in it).  Keeps one
  * descriptor, which the application may close.  Returns 0 and a
  * bus that the caller closes with zcp_close(); -ZCP_E_ARG (the domain's name),
- * -ZCP_E_NODAEMON, -ZCP_E_PERM (a token), -ZCP_E_REFUSED (a limit, named),
- * -ZCP_E_LAYOUT (another version, both named), -ZCP_E_DAMAGED, -ZCP_E_SYS.
- * Any thread.
+ * -ZCP_E_NODAEMON, -ZCP_E_PERM (a token, another user's segment),
+ * -ZCP_E_REFUSED (a limit, named), -ZCP_E_BUSY (the daemon will not hear this
+ * process for now), -ZCP_E_LAYOUT (another version, both named),
+ * -ZCP_E_DAMAGED, -ZCP_E_SYS.  Any thread.
  */
 ZCP_API int zcp_open(zcp **bus, const zcp_options *options)
     ZCP_RESULT __attribute__((nonnull(1)));
@@ -142,7 +143,7 @@ typedef struct zcp_pub_options {
  * Returns 0 and a publisher that the caller ends with zcp_stop_offer();
  * -ZCP_E_ARG, -ZCP_E_REFUSED (a limit, named), -ZCP_E_NODAEMON, -ZCP_E_SYS
  * (/dev/shm full), -ZCP_E_ENDED (the daemon has ended this participant), or
- * another code that the daemon answers with.  Any thread.
+ * another code that the daemon replies with.  Any thread.
  */
 ZCP_API int zcp_offer(zcp *bus, const char *topic,
     const zcp_pub_options *options, zcp_pub **pub)
@@ -319,10 +320,10 @@ typedef struct zcp_msg {
  * Returns 1 message; 0 nothing waits; -ZCP_E_LAPPED when messages were lost
  * (msg->lost says how many; the next call goes on); -ZCP_E_HOLDS when the
  * number of chunks agreed on is held (nothing was taken); -ZCP_E_DAMAGED: with
- * msg->lost a publisher wrote nonsense, which is skipped, or its whole ring makes
- * none, or its file was truncated, and then the ring is left (msg->lost is what is
- * lost at least, the next call goes on); with msg->lost 0 a file of the domain is
- * damaged, and the bus is to be closed;
+ * msg->lost > 0 a message that makes no sense was skipped, or a publisher's ring
+ * that makes no sense or was truncated was left (at least msg->lost messages are
+ * lost, and the next call goes on); with msg->lost 0 a file of the domain is
+ * damaged, and the bus must be closed;
  * -ZCP_E_ENDED when the daemon has ended the subscription.
  * Several publishers: each in its order, fair between them, or merged by time
  * where the options say so.  Never blocks, never allocates but to follow a
@@ -358,7 +359,7 @@ ZCP_API int zcp_wait(zcp_sub *sub, int64_t timeout)
  * zcp_sub_fd - a descriptor for poll(2) and its kin.
  * Readable when zcp_take() may have something: then take until it returns 0,
  * which arms it anew; do not read it.  The library's: it ends with the
- * subscription.  If the program closed it all the same, the next call makes
+ * subscription.  If the program has closed the descriptor, the next call makes
  * another one.  A helper thread feeds it.  Returns the descriptor;
  * -ZCP_E_BUSY (the subscription is in a set), -ZCP_E_SYS.  The subscription's
  * thread.
@@ -466,12 +467,13 @@ typedef struct zcp_sub_info {
 	uint32_t publishers;	/* followed now, ended ones not yet read included */
 	uint32_t seen;		/* joined so far */
 	uint32_t died;		/* of those seen, ended by death */
-	uint32_t unfollowed;	/* lossy: came when as many as asked for were
-				   followed; theirs is missed until a place is
-				   free, and told when it is, or at their end */
+	uint32_t unfollowed;	/* lossy: publishers that came when as many as
+				   asked for were followed; their messages are
+				   missed until a place is free, and reported as
+				   lost then, or at their end */
 	uint64_t messages;	/* taken so far */
 	uint64_t bytes;
-	uint64_t lost;		/* what the next take tells of included */
+	uint64_t lost;		/* including what the next take reports */
 	char died_name[64];	/* the last that died: "name (pid N)" */
 } zcp_sub_info;
 
@@ -570,8 +572,8 @@ typedef struct zcp_participant_facts {
 	uint64_t incarnation;
 	uint64_t start_time;		/* clock ticks after boot */
 	uint64_t registered;		/* CLOCK_MONOTONIC ns */
-	uint64_t beat;			/* CLOCK_MONOTONIC ns of its last heartbeat:
-					   from the second look on as this
+	uint64_t beat;			/* CLOCK_MONOTONIC ns of its last heartbeat;
+					   from the second look on, when this
 					   observer saw it; 0 unknown */
 	uint32_t publishers, subscribers;
 	uint32_t loans, holds;		/* chunks; holds one by one */
