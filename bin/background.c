@@ -40,8 +40,8 @@ static void raise_limit(int resource, const char *name)
 	if (setrlimit(resource, &limit) < 0 ||
 	    limit.rlim_max != RLIM_INFINITY)
 		log_warn("this daemon was started under a limit that it cannot "
-		    "raise (ulimit %s): start it from another shell if it "
-		    "runs short", name);
+		    "raise (ulimit %s): start the daemon from another shell if "
+		    "it runs short", name);
 }
 
 static void default_priority(void)
@@ -51,17 +51,18 @@ static void default_priority(void)
 
 	if (sched_getscheduler(0) != SCHED_OTHER &&
 	    sched_setscheduler(0, SCHED_OTHER, &none) < 0)
-		log_warn("this daemon keeps the scheduling policy of its "
-		    "starter: %s", strerror(errno));
+		log_warn("this daemon keeps the scheduling policy of the "
+		    "process that started it: %s", strerror(errno));
 	if (getpriority(PRIO_PROCESS, 0) != 0 &&
 	    setpriority(PRIO_PROCESS, 0, 0) < 0)
-		log_warn("this daemon keeps the nice value of its starter "
-		    "(%d): %s", getpriority(PRIO_PROCESS, 0), strerror(errno));
+		log_warn("this daemon keeps the nice value of the process that "
+		    "started it (%d): %s", getpriority(PRIO_PROCESS, 0),
+		    strerror(errno));
 	/* The kernel takes those that there are. */
 	memset(&all, 0xff, sizeof(all));
 	if (sched_setaffinity(0, sizeof(all), &all) < 0)
-		log_warn("this daemon keeps the processors of its starter: %s",
-		    strerror(errno));
+		log_warn("this daemon keeps the processors of the process that "
+		    "started it: %s", strerror(errno));
 }
 
 /* All but standard error; descriptor 3 becomes the pipe to the parent. */

@@ -158,8 +158,9 @@ static int read_more(struct sources *s)
 	if (s->fill == sizeof(s->line) - 1) {
 		s->line[s->fill] = '\0';
 		if (!s->skips)
-			refusals_add(&s->refusals, s->line, "standard input: a "
-			    "line of that length is not a handle");
+			refusals_add(&s->refusals, s->line, "cannot redeem a "
+			    "handle from standard input: the line is longer "
+			    "than any handle");
 		s->skips = true;
 		s->fill = 0;
 	}

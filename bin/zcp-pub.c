@@ -60,11 +60,11 @@ static struct poptOption options[] = {
 	{ "drop", '\0', POPT_ARG_NONE, &drop, 0,
 	    "never wait for a reader or for memory: drop and count", NULL },
 	{ "timeout-publish", '\0', POPT_ARG_STRING, &timeout_publish_text, 0,
-	    "end with status 3 when a message finds no room for so long",
+	    "end with status 3 when a message has found no room for TIME",
 	    "TIME" },
 	{ "drain", '\0', POPT_ARG_STRING, &drain_text, 0,
-	    "after a first INT, TERM or HUP offer what was read for so long "
-	    "(default 1s)", "TIME" },
+	    "after a first INT, TERM or HUP go on publishing what was read "
+	    "for at most TIME (default 1s)", "TIME" },
 	{ "handles", '\0', POPT_ARG_NONE, &handles, 0,
 	    "print a handle a message, for zcp-sub --handles, instead of "
 	    "routing", NULL },
@@ -172,7 +172,7 @@ static int read_numbers(void)
 		    drain_text);
 	if (timeout_publish_text != NULL && drop)
 		return cli_usage("--timeout-publish and --drop exclude each "
-		    "other: the latter never waits");
+		    "other: --drop never waits");
 	if (timeout_publish_text != NULL &&
 	    !read_time(timeout_publish_text, &sending.timeout))
 		return cli_usage("--timeout-publish %s: not a time (10s, "

@@ -81,8 +81,8 @@ static struct poptOption options[] = {
 	{ "stats", '\0', POPT_ARG_NONE, &stats, 0,
 	    "rate, spacing, delay and losses on stderr, once a second", NULL },
 	{ "fail-on-loss", '\0', POPT_ARG_NONE, &fail_on_loss, 0,
-	    "end with status 4 if messages were lost, also where they may be "
-	    "(patterns, --drop, --tap)", NULL },
+	    "end with status 4 if messages were lost, even where losses are "
+	    "allowed (patterns, --drop, --tap)", NULL },
 	CLI_COMMON,
 	POPT_AUTOHELP
 	POPT_TABLEEND

@@ -313,8 +313,8 @@ static int read_columns(void)
 	if (columns == NULL)
 		return CLI_OK;
 	if (strlen(columns) >= sizeof(top.columns))
-		return cli_usage("--columns: more than %zu characters",
-		    sizeof(top.columns) - 1);
+		return cli_usage("--columns: the titles have more than %zu "
+		    "characters", sizeof(top.columns) - 1);
 	if ((unknown = top_unknown_column(columns, word)) != NULL)
 		return cli_usage("--columns: there is no column '%s'; the "
 		    "topics have pubs, subs, msg/s, bytes/s, lag, lost, mark "

@@ -177,15 +177,16 @@ static int reopen_own(struct zcp *bus)
 		return error_sys("cannot open %s again", bus->path);
 	if (look.kept) {
 		/* Another participant of this process has the name by now. */
-		rc = error_set(ZCP_E_ENDED, "%s is ours no more", bus->path);
+		rc = error_set(ZCP_E_ENDED, "%s is not this process's any "
+		    "more", bus->path);
 	} else {
 		look.kept = true;
 		if (kept_take(&kept, look.fd) < 0)
 			rc = error_sys("cannot keep %s", bus->path);
 		else if (kept.dev != bus->own.dev || kept.ino != bus->own.ino) {
 			kept_close(&kept);
-			rc = error_set(ZCP_E_ENDED, "%s is ours no more",
-			    bus->path);
+			rc = error_set(ZCP_E_ENDED, "%s is not this process's "
+			    "any more", bus->path);
 		} else {
 			bus->file.kept = kept;
 			/* One without its lock would not be tried again. */

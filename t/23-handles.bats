@@ -166,7 +166,7 @@ $second"
     assert_output $'one\ntwo'
     [[ $stderr == *"handle $(handle 2)?: forged or mistyped"* ]]
     [[ $stderr == *"handle ?[2J: it is not a zcp handle"* ]]
-    [[ $stderr == *"a line of that length is not a handle"* ]]
+    [[ $stderr == *"the line is longer than any handle"* ]]
 }
 
 @test "a handle of a domain that was made anew is stale" {
