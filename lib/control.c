@@ -323,7 +323,8 @@ int control_ask(const char *domain, const char *request, char *reply,
 			if (fate != NO_DAEMON || !may_start(domain, how))
 				continue;
 			rc = starter_start(domain, deadline);
-			if (rc < 0)
+			/* The last attempt may only have run out of time. */
+			if (rc == -ZCP_E_BUSY || (rc < 0 && why[0] == '\0'))
 				snprintf(why, sizeof(why), "%s", zcp_errmsg());
 			/* Another one may be on its way, in or out. */
 			if (rc < 0 && rc != -ZCP_E_BUSY)

@@ -126,7 +126,8 @@ int starter_start(const char *domain, uint64_t deadline)
 	close(ends[0]);
 	if ((rc = status_of(pid, deadline)) == 0)
 		return 0;
-	if (rc < 0)
+	/* Its words may have come too late to be heard. */
+	if (rc < 0 || (n == 0 && clock_ns() >= deadline))
 		return error_set(ZCP_E_NODAEMON, "zcp-routed (pid %d) was not "
 		    "ready in time", (int)pid);
 	/* Its own errors may pass, wrong settings do not. */

@@ -26,6 +26,13 @@ load helper
     assert_equal "$(pgrep -cf "^zcp-routed --private -b -q -d $ZCP_DOMAIN\$")" 1
 }
 
+@test "a daemon that cannot start is quoted, however often it was tried" {
+    run -69 env ZCP_RUNTIME_DIR="$WORK/none/dir" zcp-pub t -m x
+    assert_output --partial "cannot make runtime directory $WORK/none/dir"
+    run -69 env ZCP_ROUTED=/bin/false zcp-pub t -m x
+    assert_output --partial "ended without a word"
+}
+
 @test "a private daemon ends after its last participant, and leaves nothing" {
     zcp-routed --private=100ms 3>&-
     local pid
