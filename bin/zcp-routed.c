@@ -246,11 +246,13 @@ static int read_token(const char *path, const char **token)
 	FILE *file = fopen(path, "re");
 
 	if (file == NULL || fstat(fileno(file), &st) < 0) {
+		int cause = errno;
+
 		cli_error("cannot read the token in %s: %s", path,
-		    strerror(errno));
+		    strerror(cause));
 		if (file != NULL)
 			fclose(file);
-		return errno == EACCES ? CLI_PERMISSION : CLI_ERROR;
+		return cause == EACCES ? CLI_PERMISSION : CLI_ERROR;
 	}
 	if (fgets(line, sizeof(line), file) == NULL)
 		line[0] = '\0';
@@ -468,15 +470,18 @@ static void say_ready(const struct routed *r)
 
 static int open_log(void)
 {
+	int cause;
+
 	if (log_file == NULL)
 		return CLI_OK;
 	log_fd = open(log_file, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC |
 	    O_NOCTTY, 0600);
 	if (log_fd >= 0)
 		return CLI_OK;
+	cause = errno;
 	cli_error("cannot open the log file %s: %s", log_file,
-	    strerror(errno));
-	return errno == EACCES ? CLI_PERMISSION : CLI_ERROR;
+	    strerror(cause));
+	return cause == EACCES ? CLI_PERMISSION : CLI_ERROR;
 }
 
 static int serve(void *arg)
