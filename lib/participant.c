@@ -553,3 +553,11 @@ void port_release(struct zcp *bus, const struct place *place)
 	/* No daemon: the next one sees the port closed in p<n>. */
 	control_farewell(&bus->d.site, request);
 }
+
+int port_ended(const struct zcp *bus, const char *what, const char *topic)
+{
+	int rc = bus_check(bus);
+
+	return rc < 0 ? rc : error_set(ZCP_E_ENDED, "the route daemon has "
+	    "ended the %s %s (it took this process for dead)", what, topic);
+}

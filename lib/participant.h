@@ -96,4 +96,8 @@ int port_register(struct zcp *bus, const char *what, struct place *place,
     uint32_t *needed);
 void port_release(struct zcp *bus, const struct place *place);
 
+/* Its record is not its owner's any more: the error that says so, or why the bus
+ * may not be used.  `what`: "publisher of". */
+int port_ended(const struct zcp *bus, const char *what, const char *topic);
+
 #endif

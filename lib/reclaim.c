@@ -19,9 +19,7 @@ int readers_refresh(struct zcp_pub *pub)
 		return 0;
 	if (fact_load32(&port->serial) != pub->serial ||
 	    fact_load32(&port->state) != PORT_OPEN)
-		return pub_check(pub) < 0 ? pub_check(pub) : error_set(ZCP_E_ENDED, "the route daemon has ended the "
-		    "publisher of %s (it took this process for dead)",
-		    pub->topic);
+		return port_ended(pub->bus, "publisher of", pub->topic);
 	return reader_set_load(&pub->readers, d, pub->port);
 }
 

@@ -366,9 +366,7 @@ static int follow_list(struct zcp_sub *sub)
 
 	if (fact_load32(&p->serial) != sub->serial ||
 	    fact_load32(&p->state) != PORT_OPEN)
-		return (rc = bus_check(sub->bus)) < 0 ? rc : error_set(ZCP_E_ENDED, "the route daemon has ended the "
-		    "subscription to %s (it took this process for dead)",
-		    sub->topic);
+		return port_ended(sub->bus, "subscription to", sub->topic);
 	if ((rc = link_list_load(&sub->links, d, sub->port)) < 0)
 		return rc;
 	for (uint32_t i = 0; i < sub->cursors; i++)
